@@ -1,0 +1,45 @@
+# make demo: a fresh clone to edited pictures.  make test: the fast tests.  Both make their own .venv first.
+PYTHON ?= python3
+RUN ?= runs/demo
+BIN = .venv/bin
+export TF_CPP_MIN_LOG_LEVEL = 2
+
+.PHONY: demo test slow lint clean
+
+demo: .venv/ready
+	$(BIN)/python -m data.build --dataset=demo --raw_dir=$(RUN)/raw --out_dir=$(RUN)/records
+	$(BIN)/python -m simgan_tf.text.train --records_dir=$(RUN)/records --run_dir=$(RUN) \
+	    --dim=128 --word_dim=64 --image_size=32 --image_width=16 --steps=300 --learning_rate=2e-3
+	$(BIN)/python run_train.py --preset=simgan_demo --records_dir=$(RUN)/records --run_dir=$(RUN)
+	$(BIN)/python -m simgan_tf.evaluation --run_dir=$(RUN) --records_dir=$(RUN)/records --figures
+	$(BIN)/python run_export.py --run_dir=$(RUN) --out_dir=$(RUN)/export --records_dir=$(RUN)/records
+	$(BIN)/python -m simgan_tf.edit --run_dir=$(RUN) --image=$(RUN)/raw/jpg/image_00001.jpg \
+	    --text="this flower has purple petals" --out=$(RUN)/edit.png
+	@echo
+	@echo "Done. Look at"
+	@echo "  $(RUN)/figures/edits.png          source | reconstruction | one edit a sentence"
+	@echo "  $(RUN)/figures/samples.png        one sentence, several results"
+	@echo "  $(RUN)/figures/interpolation.png  from one sentence to another"
+	@echo "  $(RUN)/edit.png                   one picture, one sentence, four samples"
+	@echo "  $(RUN)/results.json               the numbers"
+	@echo "  $(RUN)/export/                    saved_model/ and simgan.tflite, with export.json"
+
+test: .venv/ready lint
+	$(BIN)/python -m pytest
+
+slow: .venv/ready
+	$(BIN)/python -m pytest --slow
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+
+# Any of Python 3.10 to 3.13.
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 13) else \
+	    "error: Python %d.%d found, 3.10 to 3.13 needed; name one: make PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,244 @@
+"""Records to batches: one split in memory, endless training batches whose order is a function of the step, and the
+pictures for evaluation. Must not know a model, a text encoder or any raw data set."""
+
+import dataclasses
+import math
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from data import records
+
+# Autograph is off in every map: nothing needs it, and it costs start-up time.
+ENDLESS = 2**62  # examples; tf.data's range needs an end
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split in memory: encoded bytes, never decoded pixels."""
+
+    keys: list[str]
+    images: tf.Tensor  # [N] string, encoded RGB JPEG or PNG
+    masks: list[bytes]  # PNG, b"" where there is none
+    colours: list[str]  # "" where there is none
+    class_ids: np.ndarray  # [N] int32, 1-based
+    captions: list[tuple[str, ...]]
+    embeddings: np.ndarray | None  # [sum of captions, D] float32 in caption order, if the records hold them
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def spread(self, count: int) -> "Split":
+        """`count` pictures at even distances in key order (all, where there are fewer): unpicked, of many classes."""
+        rows = np.unique(np.linspace(0, len(self) - 1, count).astype(int))
+        first = np.cumsum([0, *map(len, self.captions)])
+        captions = [c for row in rows for c in range(first[row], first[row + 1])]
+        return Split(
+            keys=[self.keys[row] for row in rows],
+            images=tf.gather(self.images, rows),
+            masks=[self.masks[row] for row in rows],
+            colours=[self.colours[row] for row in rows],
+            class_ids=self.class_ids[rows],
+            captions=[self.captions[row] for row in rows],
+            embeddings=None if self.embeddings is None else self.embeddings[captions],
+        )
+
+
+def load_split(records_dir: str, split: str) -> Split:
+    """The whole of `split` ("train" or "test"), in key order. Raises as `records.read_examples` does."""
+    total = records.read_info(records_dir)["splits"].get(split, {}).get("images")
+    found = records.read_examples(records_dir, split)
+    examples = list(tqdm.tqdm(found, total=total, unit="image", desc=f"reading {split}", delay=2, leave=False))
+    embeddings = [example.embeddings for example in examples if example.embeddings is not None]
+    with tf.device("CPU:0"):
+        images = tf.constant([example.image for example in examples])
+    return Split(
+        keys=[example.key for example in examples],
+        images=images,
+        masks=[example.mask for example in examples],
+        colours=[example.colour for example in examples],
+        class_ids=np.array([example.class_id for example in examples], np.int32),
+        captions=[example.captions for example in examples],
+        embeddings=np.concatenate(embeddings) if embeddings else None,
+    )
+
+
+def training_batches(
+    split: Split,
+    embeddings: np.ndarray | None,
+    tokens: np.ndarray,
+    *,
+    image_size: int,
+    load_size: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    flip: bool = True,
+    rotate_degrees: float = 0,
+) -> tf.data.Dataset:
+    """Endless batches, beginning with that of `start_step`; every draw is a function of (seed, step) alone.
+
+    An epoch is N // batch_size steps, each of its own pictures in a fresh order; what does not fill a batch is dropped
+    (another rest each epoch). Each picture is rotated, resized so that its short side is load_size, cropped at random
+    and mirrored at random; one of its captions is drawn.
+
+    embeddings: [sum of captions, D] float32 in caption order; None leaves the key out (to train a text encoder).
+    tokens: [sum of captions, T] int32 in caption order, 0 = padding.
+    image_size, load_size: pixels.   rotate_degrees: largest angle to either side, 0 = none; edge pixels are repeated.
+
+    Yields a dict: image [B, S, S, 3] float32 in [-1, 1], embedding [B, D] float32, tokens [B, T] int32 of the same
+    caption, class_id [B] int32.
+
+    Raises: ValueError for sizes, rows or a batch that do not fit.
+    """
+    count, captions = len(split), sum(len(texts) for texts in split.captions)
+    _check_sizes(image_size, load_size)
+    if not 1 <= batch_size <= count:
+        raise ValueError(f"batch_size={batch_size} must be 1 to {count}, the number of pictures in the split.")
+    if start_step < 0:
+        raise ValueError(f"start_step={start_step} must be 0 or more.")
+    if not 0 <= rotate_degrees <= 180:
+        raise ValueError(f"rotate_degrees={rotate_degrees} must be 0 to 180.")
+    for name, rows in (("embeddings", embeddings), ("tokens", tokens)):
+        if rows is not None and (np.ndim(rows) != 2 or len(rows) != captions):
+            raise ValueError(
+                f"{name} of shape {tuple(np.shape(rows))} must have 2 axes and a row for each of the split's "
+                f"{captions} captions; they were made from other records, make them again."
+            )
+
+    per_epoch = count // batch_size * batch_size
+    with tf.device("CPU:0"):  # tensors made here are captured, not copied into the graph
+        caption_counts = tf.constant([len(texts) for texts in split.captions], tf.int32)
+        first_captions = tf.cumsum(caption_counts, exclusive=True)
+        rows = {"tokens": tf.constant(tokens, tf.int32), "class_id": tf.constant(split.class_ids)}
+        if embeddings is not None:
+            rows["embedding"] = tf.constant(embeddings, tf.float32)
+
+    @tf.autograph.experimental.do_not_convert
+    def one(counter: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Example number `counter` (int64, from 0, over all epochs): picture, picture number, caption number."""
+        index = tf.random.experimental.index_shuffle(
+            counter % per_epoch, seed=tf.stack([tf.constant(seed, tf.int64), counter // per_epoch]), max_index=count - 1
+        )
+        draws = tf.random.stateless_uniform([5], seed=tf.stack([tf.constant(seed, tf.int64), counter]), alg="philox")
+        pixels = _decode(tf.gather(split.images, index), channels=3)
+        if rotate_degrees:
+            pixels = _rotate(pixels, (2 * draws[4] - 1) * math.radians(rotate_degrees))
+        image = _resize(pixels, load_size)
+        room = tf.shape(image)[:2] - image_size + 1  # number of places for the crop
+        corner = tf.cast(draws[:2] * tf.cast(room, tf.float32), tf.int32)
+        image = tf.slice(image, tf.concat([corner, [0]], 0), [image_size, image_size, 3])
+        if flip:
+            image = tf.cond(draws[2] < 0.5, lambda: image[:, ::-1], lambda: image)
+        picked = tf.cast(draws[3] * tf.cast(caption_counts[index], tf.float32), tf.int32)
+        return {"image": image / 127.5 - 1.0, "index": index, "caption": first_captions[index] + picked}
+
+    @tf.autograph.experimental.do_not_convert
+    def batch_of(parts: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch = {"image": parts["image"], "tokens": tf.gather(rows["tokens"], parts["caption"])}
+        batch["class_id"] = tf.gather(rows["class_id"], parts["index"])
+        if "embedding" in rows:
+            batch["embedding"] = tf.gather(rows["embedding"], parts["caption"])
+        return batch
+
+    counters = tf.data.Dataset.range(start_step * batch_size, ENDLESS)
+    singles = counters.map(one, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return singles.batch(batch_size, drop_remainder=True).map(batch_of).prefetch(tf.data.AUTOTUNE)
+
+
+def centre_crop(pixels: tf.Tensor, image_size: int, load_size: int) -> tf.Tensor:
+    """[S, S, 3] float32 in [-1, 1]: the short side brought to load_size, aspect kept, then the central crop.
+
+    pixels: [H, W, 3] uint8.   image_size (S), load_size: pixels.
+    Source: the test path of SISGAN (74 -> 64) and TAGAN (136 -> 128).
+    """
+    return _centre(pixels, image_size, load_size) / 127.5 - 1.0
+
+
+def evaluation_images(split: Split, image_size: int, load_size: int) -> np.ndarray:
+    """Every picture through `centre_crop`, in the split's order: [N, S, S, 3] float32 in [-1, 1].
+
+    Raises: ValueError where image_size does not fit in load_size.
+    """
+    _check_sizes(image_size, load_size)
+    return _collect(
+        split.images,
+        lambda encoded: centre_crop(_decode(encoded, channels=3), image_size, load_size),
+        np.empty([len(split), image_size, image_size, 3], np.float32),
+    )
+
+
+def evaluation_masks(split: Split, image_size: int, load_size: int) -> np.ndarray:
+    """Every mask in the geometry of `evaluation_images`: [N, S, S] bool, True = inside (over half of the pixel).
+
+    Raises: ValueError where the split has a picture without a mask or image_size does not fit in load_size.
+    """
+    _check_sizes(image_size, load_size)
+    without = [key for key, mask in zip(split.keys, split.masks, strict=True) if not mask]
+    if without:
+        raise ValueError(
+            f"{len(without)} of {len(split)} pictures have no mask ({without[0]}); only the demo set has masks."
+        )
+    return _collect(
+        tf.constant(split.masks),
+        lambda encoded: _centre(_decode(encoded, channels=1), image_size, load_size)[..., 0] > 127.5,
+        np.empty([len(split), image_size, image_size], bool),
+    )
+
+
+def _check_sizes(image_size: int, load_size: int) -> None:
+    if not 1 <= image_size <= load_size:
+        raise ValueError(f"image_size={image_size} must be 1 to load_size={load_size}, out of which it is cut.")
+
+
+def _decode(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    pixels = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+    return tf.ensure_shape(pixels, [None, None, channels])  # [H, W, channels] uint8
+
+
+def _resize(pixels: tf.Tensor, load_size: int) -> tf.Tensor:
+    """[h, w, C] float32, 0 to 255, short side = load_size. antialias=True makes it Pillow's bilinear filter."""
+    size = tf.shape(pixels)[:2]
+    short = tf.reduce_min(size)
+    image = tf.image.resize(pixels, (size * load_size + short // 2) // short, antialias=True)
+    return tf.clip_by_value(image, 0.0, 255.0)  # the filter's weights add up to one but for rounding
+
+
+def _centre(pixels: tf.Tensor, image_size: int, load_size: int) -> tf.Tensor:
+    """[S, S, C] float32, 0 to 255."""
+    image = _resize(pixels, load_size)
+    corner = (tf.shape(image)[:2] - image_size) // 2
+    return tf.slice(image, tf.concat([corner, [0]], 0), [image_size, image_size, image.shape[-1]])
+
+
+def _rotate(pixels: tf.Tensor, angle: tf.Tensor) -> tf.Tensor:
+    """The picture turned by `angle` radians counter-clockwise about its centre, same size, edge pixels repeated.
+
+    Nearest sampling: the picture is still at its full size, and the antialiased resize that follows smooths it.
+    Source: CYTL's and T2I's order (rotate, then resize). The transform is that of tensorflow-addons' `image.rotate`.
+    """
+    size = tf.cast(tf.shape(pixels)[:2] - 1, tf.float32)
+    height, width = size[0], size[1]
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    x_offset = (width - (cos * width - sin * height)) / 2
+    y_offset = (height - (sin * width + cos * height)) / 2
+    transform = tf.stack([cos, -sin, x_offset, sin, cos, y_offset, 0.0, 0.0])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=pixels[None],
+        transforms=transform[None],
+        output_shape=tf.shape(pixels)[:2],
+        fill_value=0.0,
+        interpolation="NEAREST",
+        fill_mode="NEAREST",
+    )[0]
+
+
+def _collect(encoded: tf.Tensor, transform, out: np.ndarray) -> np.ndarray:
+    """`out` filled with transform(encoded[i]) at row i, with a progress bar where it takes over two seconds."""
+    transform = tf.autograph.experimental.do_not_convert(transform)
+    dataset = tf.data.Dataset.from_tensor_slices(encoded).map(transform, tf.data.AUTOTUNE, deterministic=True)
+    progress = tqdm.tqdm(dataset.prefetch(tf.data.AUTOTUNE), total=len(out), unit="image", delay=2, leave=False)
+    for row, value in enumerate(progress):
+        out[row] = value.numpy()
+    return out

@@ -1,0 +1,179 @@
+"""Holds the exported files against the live model on real inputs: finite first, then largest and mean difference.
+Knows no file format beyond how each is run; writes nothing."""
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data import pipeline, records
+from export import saved_model, tflite
+from export.quiet import quiet
+from simgan_tf.edit import Editor
+
+PICTURES = 8
+# Largest and mean absolute difference allowed, of values in [-1, 1], whose 8-bit step is 7.8e-3. Rounding alone (fused
+# batch norm, another order of sums) gives, worst of the loaders, 2.3e-6 and 2.9e-7 in preset simgan_demo, and 1.2e-4
+# and 3.9e-6 at 256x256 with 16 units: ten times that passes.
+LIMITS = (1e-3, 5e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cases:
+    """n inputs and what the live model makes of them."""
+
+    image: np.ndarray  # [n, S, S, 3] float32 in [-1, 1]
+    text: list[str]  # n
+    noise: np.ndarray  # [n, Z] float32; the first is zeros
+    edited: np.ndarray  # [n, S, S, 3] float32
+    pictures: str  # where they come from, in words
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Cases:
+    """PICTURES inputs with the live model's edits, one picture at a time, words found by the Python tokeniser.
+
+    records_dir: takes the first test pictures and their first captions; None: smooth random pictures from `seed`, and
+    the sentences of the sample sheet. Half of the sentences are bent: capitals and marks, unknown words, more words
+    than T, letters beyond ASCII.
+    Raises: FileNotFoundError or ValueError where records_dir holds no test split.
+    """
+    config = editor.config
+    if records_dir is None:
+        image = smooth_pictures(PICTURES, config.image_size, seed)
+        text = list(itertools.islice(itertools.cycle(config.sentences), PICTURES))
+        source = f"{PICTURES} smooth random pictures, seed {seed}"
+    else:
+        examples = list(itertools.islice(records.read_examples(records_dir, "test"), PICTURES))
+        image = np.stack([
+            pipeline.centre_crop(
+                tf.io.decode_image(example.image, channels=3, expand_animations=False), config.image_size,
+                config.load_size).numpy()
+            for example in examples
+        ])
+        text = [example.captions[0] for example in examples]
+        source = f"first {len(examples)} test pictures of the records"
+    bends = [
+        lambda words: words.upper().replace(" ", ", ") + "!",
+        lambda words: f"qqqq {words} zzzz",
+        lambda words: " ".join([words] * editor.text_encoder.length),
+        lambda words: f"caf\u00e9\u2014{words}\u3002",
+    ]
+    for i, bend in zip(range(1, len(text), 2), bends, strict=False):
+        text[i] = bend(text[i])
+    noise = editor.method.draw_noise(len(text), [seed, 1]).numpy()
+    noise[0] = 0
+    embedding = editor.text_encoder.encode(text)
+    edited = np.concatenate([
+        editor.method.edit(image[i : i + 1], tf.constant(embedding[i : i + 1]), noise[i : i + 1]).numpy()
+        for i in range(len(text))
+    ])
+    return Cases(image, text, noise, edited, source)
+
+
+def smooth_pictures(count: int, size: int, seed: int) -> np.ndarray:
+    """[count, size, size, 3] float32 in [-1, 1]: 4x4 random colours each, enlarged smoothly."""
+    colours = tf.random.stateless_uniform([count, 4, 4, 3], [seed, 2], -1.2, 1.2)
+    return tf.clip_by_value(tf.image.resize(colours, [size, size], "bicubic"), -1.0, 1.0).numpy()
+
+
+def compare(
+    name: str, got: np.ndarray, expected: np.ndarray, limits: tuple[float, float] = LIMITS
+) -> dict[str, Any]:
+    """n, finite, max_error, mean_error, psnr_db (peak 2, the width of [-1, 1]; None = no difference at all).
+
+    Raises: ValueError with the numbers where a value is not finite or the differences exceed limits = (max, mean).
+    """
+    if got.shape != expected.shape:
+        raise ValueError(f"{name}: gives shape {list(got.shape)}, the live model {list(expected.shape)}; not exported.")
+    bad = int(np.size(got) - np.isfinite(got).sum())
+    if bad:
+        raise ValueError(f"{name}: {bad} of {got.size} values are not finite; not exported.")
+    error = np.abs(got.astype(np.float64) - expected)
+    largest, mean, square = float(error.max()), float(error.mean()), float((error**2).mean())
+    if largest > limits[0] or mean > limits[1]:
+        raise ValueError(
+            f"{name}: differs from the live model by {largest:.2e} at most and {mean:.2e} on average over {len(got)} "
+            f"inputs; allowed are {limits[0]:.0e} and {limits[1]:.0e}; not exported."
+        )
+    psnr = round(float(10 * np.log10(4.0 / square)), 1) if square else None
+    return {"n": len(got), "finite": True, "max_error": largest, "mean_error": mean, "psnr_db": psnr}
+
+
+def check_saved_model(directory: str, inputs: Cases) -> dict[str, dict[str, Any]]:
+    """`compare` of three loaders by name. Raises: ValueError where one fails or differs."""
+    runs = {"tf.saved_model.load": _python_loader, "classic Session": _session_loader, "C++ loader": run_cpp_loader}
+    return {
+        name: compare(f"SavedModel by {name}", run(directory, inputs), inputs.edited)
+        for name, run in runs.items()
+    }
+
+
+def _python_loader(directory: str, inputs: Cases) -> np.ndarray:
+    """Batches of 1, 3 and the rest: the batch size must be free."""
+    serve = tf.saved_model.load(directory).signatures[saved_model.SIGNATURE]
+    parts = [slice(0, 1), slice(1, 4), slice(4, None)]
+    return np.concatenate([
+        serve(image=tf.constant(inputs.image[part]), text=tf.constant(inputs.text[part]),
+              noise=tf.constant(inputs.noise[part]))["edited"].numpy()
+        for part in parts if inputs.text[part]
+    ])  # fmt: skip
+
+
+def _session_loader(directory: str, inputs: Cases) -> np.ndarray:
+    with quiet(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], directory)
+        signature = loaded.signature_def[saved_model.SIGNATURE]
+        feeds = {"image": inputs.image, "text": inputs.text, "noise": inputs.noise}
+        return session.run(
+            signature.outputs["edited"].name, {signature.inputs[name].name: value for name, value in feeds.items()}
+        )
+
+
+def run_cpp_loader(directory: str, inputs: Cases) -> np.ndarray:
+    """`edited` through TensorFlow's C++ loader in a process of its own. Raises: ValueError with its message."""
+    with tempfile.TemporaryDirectory() as scratch:
+        given, made = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
+        np.savez(given, image=inputs.image, text=np.array(inputs.text), noise=inputs.noise)
+        command = [sys.executable, "-m", "export.cpp_loader", os.path.abspath(directory), given, made]
+        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+            raise ValueError(f"SavedModel by C++ loader: {lines[-1]}; TensorFlow Serving would fail too; not exported.")
+        with np.load(made, allow_pickle=False) as arrays:
+            return arrays["edited"]
+
+
+def check_tflite(path: str, inputs: Cases, editor: Editor) -> dict[str, dict[str, Any]]:
+    """`compare` of the file's two signatures, words by the vocabulary inside the file. Raises: ValueError."""
+    embedding, edited = run_tflite(path, inputs)
+    return {
+        "LiteRT embed": compare("TFLite embed", embedding, editor.text_encoder.encode(inputs.text)),
+        "LiteRT embed + edit": compare("TFLite embed + edit", edited, inputs.edited),
+    }
+
+
+def run_tflite(path: str, inputs: Cases) -> tuple[np.ndarray, np.ndarray]:
+    """embedding [n, D] and edited [n, S, S, 3] of a .tflite, one input at a time, as a device does it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    contract, vocabulary = tflite.read_contract(path)
+    tokens = vocabulary.batch(inputs.text, contract["tokens"]["length"])
+    with quiet():
+        interpreter = Interpreter(path)
+        embed, edit = (interpreter.get_signature_runner(name) for name in ("embed", "edit"))
+        embedding, edited = [], []
+        for i in range(len(inputs)):
+            embedding.append(embed(tokens=tokens[i : i + 1])["embedding"])
+            made = edit(image=inputs.image[i : i + 1], embedding=embedding[-1], noise=inputs.noise[i : i + 1])
+            edited.append(made["edited"])
+    return np.concatenate(embedding), np.concatenate(edited)

@@ -1,0 +1,32 @@
+"""Keeps library chatter off the screen while a block runs.
+Knows no TensorFlow, so that it can also cover the import, which chats too."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back what C++ and Python write to stderr inside, and shows it if the block ends by a fault of ours.
+
+    ValueError and OSError are a user's mistake, told in one line by the command: they bring nothing back.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as log:
+        screen = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except (ValueError, OSError):
+            raise
+        except BaseException:
+            log.seek(0)
+            os.write(screen, log.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)

@@ -1,0 +1,172 @@
+"""Exports a trained run: SavedModel and TFLite, each held against the live model before it gets its final name.
+
+    python run_export.py --run_dir=runs/demo
+"""
+
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+from importlib import metadata
+from typing import Any
+
+from absl import flags
+
+from simgan_tf import cli
+from simgan_tf import config as configs
+
+FORMATS = ("saved_model", "tflite")
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
+    flags.DEFINE_string("out_dir", None, "Folder to write, replaced as a whole; default RUN_DIR/export.")
+    flags.DEFINE_list("formats", list(FORMATS), f"What to write: any of {', '.join(FORMATS)}.")
+    flags.DEFINE_string("records_dir", None, "Check on the first test pictures of these records; default random ones.")
+
+
+def export(run_dir: str, out_dir: str, formats: list[str], records_dir: str | None, command: str) -> dict[str, Any]:
+    """Writes `out_dir` with export.json, saved_model/<step>/ and simgan.tflite; returns the content of export.json.
+
+    Everything is made in a sibling, out_dir.partial, checked there, and then takes the place of out_dir.
+    Raises: ValueError where a format is unknown, out_dir holds something else, or a file differs from the live model;
+    FileNotFoundError where the run or its checkpoint is missing. out_dir is then as it was.
+    """
+    out_dir = os.path.abspath(out_dir)
+    if not formats or not set(formats) <= set(FORMATS):
+        raise ValueError(f"formats={','.join(formats)!r} must be one or more of {', '.join(FORMATS)}.")
+    configs.load(run_dir)  # before TensorFlow starts, so that a wrong folder costs no time
+    if os.path.exists(out_dir) and not os.path.isfile(os.path.join(out_dir, "export.json")):
+        if not os.path.isdir(out_dir) or os.listdir(out_dir):
+            raise ValueError(f"{out_dir!r} exists and is no export: it has no export.json. Choose another --out_dir.")
+
+    from tqdm import tqdm
+
+    from export.quiet import quiet
+
+    with quiet():
+        from export import parity, saved_model, tflite
+        from simgan_tf.edit import Editor
+
+        editor = Editor(run_dir)
+    partial = f"{out_dir}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
+    files: dict[str, dict[str, Any]] = {}
+    try:
+        with tqdm(total=1 + 2 * len(formats), unit="stage", desc="exporting", leave=False) as bar:
+
+            def stage(name: str) -> None:
+                bar.set_postfix_str(name)
+                bar.refresh()
+
+            stage("live model")
+            with quiet():
+                inputs = parity.cases(editor, records_dir)
+            bar.update()
+            if "saved_model" in formats:
+                name = f"saved_model/{max(editor.step, 1)}"  # TensorFlow Serving wants versions from 1 on
+                path = os.path.join(partial, name)
+                os.makedirs(os.path.dirname(path))
+                stage("writing SavedModel")
+                saved_model.write(editor, path)
+                bar.update()
+                stage("checking SavedModel")
+                files[name] = {"bytes": _bytes(path), "checks": parity.check_saved_model(path, inputs)}
+                bar.update()
+            if "tflite" in formats:
+                name = "simgan.tflite"
+                path = os.path.join(partial, name)
+                stage("converting to TFLite")
+                tflite.write(editor, path)
+                bar.update()
+                stage("checking TFLite")
+                files[name] = {"bytes": _bytes(path), "checks": parity.check_tflite(path, inputs, editor)}
+                bar.update()
+        report = {
+            "format_version": 1,
+            "method": editor.config.method,
+            "step": editor.step,
+            "image_size": editor.config.image_size,
+            "embedding_size": editor.text_encoder.dim,
+            "noise_size": editor.config.ca_size,
+            "checked_on": inputs.pictures,
+            "limits": dict(zip(("max_error", "mean_error"), parity.LIMITS, strict=True)),
+            "files": files,
+            "versions": _versions(),
+            "command": command,
+        }
+        with open(os.path.join(partial, "export.json"), "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
+            file.write("\n")
+        _replace(partial, out_dir)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return report
+
+
+def _bytes(path: str) -> int:
+    if os.path.isfile(path):
+        return os.path.getsize(path)
+    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def _versions() -> dict[str, str]:
+    import keras
+    import tensorflow as tf
+
+    return {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__,
+            "ai-edge-litert": metadata.version("ai-edge-litert")}
+
+
+def _replace(partial: str, out_dir: str) -> None:
+    """Puts `partial` in the place of `out_dir`, whose old content goes only after the new one is there."""
+    old = f"{out_dir}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if os.path.exists(out_dir):
+        os.rename(out_dir, old)
+    os.rename(partial, out_dir)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _step_of(out_dir: str) -> str | None:
+    """Step of the export that `out_dir` holds, "unknown" for a damaged one, None for none."""
+    path = os.path.join(out_dir, "export.json")
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        found = re.search(r'"step": (\d+)', file.read())
+    return found[1] if found else "unknown"
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report's numbers, one line a check."""
+    lines = [f"{'file':<24}{'MB':>9}  {'run by':<22}{'n':>3}{'max error':>11}{'mean error':>12}{'PSNR dB':>9}"]
+    for name, facts in report["files"].items():
+        shown = f"{name:<24}{facts['bytes'] / 1e6:>9.2f}"
+        for loader, check in facts["checks"].items():
+            psnr = "same" if check["psnr_db"] is None else f"{check['psnr_db']:.1f}"
+            lines.append(f"{shown:<33}  {loader:<22}{check['n']:>3}{check['max_error']:>11.1e}"
+                         f"{check['mean_error']:>12.1e}{psnr:>9}")
+            shown = ""
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    out_dir = values.out_dir or os.path.join(values.run_dir, "export")
+    before = _step_of(out_dir)
+    # The files are checked where they will run, on a CPU; a GPU's TF32 convolutions alone are 1e-3 off.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    report = export(values.run_dir, out_dir, values.formats, values.records_dir, command)
+    print(table(report))
+    print(f"checked on {report['checked_on']}, against {values.run_dir} at step {report['step']}")
+    print(f"wrote {out_dir}" + (f", in place of the export of step {before}" if before else ""))
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

@@ -1,0 +1,67 @@
+"""Trains a method on built records: flags to Config, records to batches, train(). Calling it again resumes.
+
+    python run_train.py --preset=simgan_demo --records_dir=runs/demo/records --run_dir=runs/demo
+"""
+
+import os
+import shlex
+import sys
+
+from absl import flags
+
+from simgan_tf import cli
+from simgan_tf import config as configs
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
+    flags.DEFINE_string("run_dir", None, "Folder of this run; holds text_encoder/ from simgan_tf.text.train.", required=True)
+    configs.define_flags()
+    flags.adopt_module_key_flags(configs)
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    config = configs.from_flags(values)  # before TensorFlow starts, so that a wrong flag costs no time
+
+    import keras
+    import tensorflow as tf
+    from PIL import Image
+
+    from data import pipeline, records
+    from simgan_tf import training
+    from simgan_tf.evaluation import figures
+    from simgan_tf.methods import METHODS
+    from simgan_tf.text.vse import TextEncoder
+
+    info = records.read_info(values.records_dir)
+    encoder = TextEncoder.load(os.path.join(values.run_dir, "text_encoder"))
+    split = pipeline.load_split(values.records_dir, "train")
+    training.claim(values.run_dir, config, {name: info[name] for name in ("dataset", "fingerprint", "splits")},
+                   shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]))
+
+    captions = [caption for of_picture in split.captions for caption in of_picture]
+    tokens, embeddings = encoder.vocabulary.batch(captions, encoder.length), encoder.encode(captions)
+
+    def batches(step: int) -> tf.data.Dataset:
+        return pipeline.training_batches(
+            split, embeddings, tokens, image_size=config.image_size, load_size=config.load_size,
+            batch_size=config.batch_size, seed=config.seed, start_step=step, flip=config.flip,
+            rotate_degrees=config.rotate_degrees,
+        )
+
+    keras.utils.set_random_seed(config.seed)  # initial weights
+    method = METHODS[config.method](config, encoder.dim, len(split.keys) // config.batch_size)
+
+    # The sheet shows test pictures at even distances in key order, never picked.
+    shown = pipeline.load_split(values.records_dir, "test").spread(6)
+    sources = pipeline.evaluation_images(shown, config.image_size, config.load_size)
+
+    def draw_sheet() -> Image.Image:
+        return figures.edits(method, encoder, sources, [captions[0] for captions in shown.captions], list(config.sentences))
+
+    training.train(method, batches, config, values.run_dir, len(split.keys), draw_sheet)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

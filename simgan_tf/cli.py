@@ -1,0 +1,53 @@
+"""The one way a command starts: absl flags in, one line on stderr for a user's mistake, exit code 0 only on success.
+Knows no flag, no model and no data, and must stay importable without TensorFlow."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+
+
+def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
+    """Defines the flags, parses the command line, calls `main` and exits.
+
+    Exit code 0 on success, 1 with one line on stderr for bad input (ValueError, OSError, TensorFlow's own
+    file errors), 130 for Ctrl-C. Anything else is our bug and keeps its traceback.
+    """
+
+    def guarded(argv: list[str]) -> None:
+        if len(argv) > 1:
+            _fail(f"unexpected argument {argv[1]!r}; every option is a --flag=value, see --help")
+        try:
+            main(argv)
+        except (ValueError, OSError, FloatingPointError) as error:
+            _fail(str(error))
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        except Exception as error:  # noqa: BLE001 - only TensorFlow's file errors are users' mistakes, the rest is raised
+            if not _is_tensorflow_file_error(error):
+                raise
+            _fail(str(error))
+
+    define_flags()
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(f"{error} (see --help)")
+
+
+def _is_tensorflow_file_error(error: Exception) -> bool:
+    """Whether TensorFlow reports a missing file, a full disk or a damaged record."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "OpError" in names and bool(
+        names & {"NotFoundError", "PermissionDeniedError", "ResourceExhaustedError", "DataLossError", "UnknownError"}
+    )
+
+
+def _fail(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(1)

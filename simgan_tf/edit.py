@@ -1,0 +1,122 @@
+"""Edits a picture by a sentence with a trained run; the Editor is what evaluation and export stand on.
+
+    python -m simgan_tf.edit --run_dir=runs/demo --image=flower.jpg --text="this flower has purple petals" --out=edit.png
+"""
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from simgan_tf import cli, pictures
+from simgan_tf import config as configs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Editor:
+    """A run directory, ready to edit: config, text encoder, generator of the newest checkpoint, in float32.
+
+    config, method, text_encoder: as trained. step: of the checkpoint.
+    Raises: FileNotFoundError or ValueError where run_dir holds no finished text encoder, config or checkpoint.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        from simgan_tf import training
+        from simgan_tf.methods import METHODS
+        from simgan_tf.text.vse import TextEncoder
+
+        config, self.facts = configs.load(run_dir)
+        self.config = dataclasses.replace(config, precision="float32")
+        self.text_encoder = TextEncoder.load(os.path.join(run_dir, "text_encoder"))
+        self.method = METHODS[self.config.method](self.config, self.text_encoder.dim)
+        self.step = training.restore_part(run_dir, "generator", self.method.variables()["generator"])
+
+    def read(self, path: str) -> "np.ndarray":
+        """The picture of a file as the generator takes it: [S, S, 3] float32 in [-1, 1].
+
+        Any size from 8 pixels and any mode; EXIF rotation is honoured; the central square is kept, at training's scale.
+        Raises: FileNotFoundError; ValueError naming a damaged, tiny or enormous file.
+        """
+        import tensorflow as tf
+
+        from data import pipeline, records
+
+        pixels = tf.io.decode_image(records.read_picture(path), channels=3, expand_animations=False)
+        return pipeline.centre_crop(pixels, self.config.image_size, self.config.load_size).numpy()
+
+    def embed(self, text: str) -> "np.ndarray":
+        """phi(text), [D] float32. Raises: ValueError for an empty sentence or one without a single known word."""
+        self.text_encoder.vocabulary.check(text)
+        return self.text_encoder.encode([text])[0]
+
+    def edit(self, image: "np.ndarray", text: str, samples: int = 1, seed: int = 0) -> "np.ndarray":
+        """Edits [samples, S, S, 3] float32 in [-1, 1] of one image [S, S, 3]; the first with the mean code (epsilon = 0),
+        the others with epsilon drawn from `seed`. Source: one-to-many generation, Sec. 2.3 and 3.4."""
+        return self._edit(image, [self.embed(text)] * samples, self._noise(samples, seed))
+
+    def interpolate(self, image: "np.ndarray", text: str, to_text: str, steps: int, seed: int = 0) -> "np.ndarray":
+        """[steps, S, S, 3]: phi mixed linearly from `text` (first) to `to_text` (last) with one fixed epsilon.
+
+        Source: Sec. 3.4. Differs: the paper says "representations"; phi itself is mixed here, before the conditioning
+        augmentation. seed 0 fixes epsilon = 0.
+        """
+        import numpy as np
+
+        start, end = self.embed(text), self.embed(to_text)
+        share = np.linspace(0.0, 1.0, steps, dtype=np.float32)[:, None]
+        noise = self._noise(2, seed)[1 if seed else 0]
+        return self._edit(image, (1 - share) * start + share * end, np.tile(noise, (steps, 1)))
+
+    def _noise(self, samples: int, seed: int) -> "np.ndarray":
+        import numpy as np
+
+        noise = self.method.draw_noise(samples, [seed, 0]).numpy()
+        noise[:1] = np.float32(0)
+        return noise
+
+    def _edit(self, image: "np.ndarray", embeddings: "np.ndarray", noise: "np.ndarray") -> "np.ndarray":
+        import numpy as np
+        import tensorflow as tf
+
+        # One picture at a time: any number of samples fits in memory, and each is bit for bit what it is alone.
+        return np.concatenate([
+            self.method.edit(image[None], tf.convert_to_tensor(e)[None], n[None]).numpy()
+            for e, n in zip(embeddings, noise, strict=True)
+        ])
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
+    flags.DEFINE_string("image", None, "The picture to edit: any size, any mode.", required=True)
+    flags.DEFINE_string("text", None, "What it should show, e.g. 'this flower has purple petals'.", required=True)
+    flags.DEFINE_string("out", None, "Sheet to write, .png or .jpg: source, then the edits.", required=True)
+    flags.DEFINE_integer("samples", 4, "Number of different edits.", lower_bound=1, upper_bound=64)
+    flags.DEFINE_integer("seed", 0, "Seed of the noise; the first sample has none.", lower_bound=0)
+    flags.DEFINE_string("to_text", None, "Second sentence: interpolate from --text to it instead of sampling.")
+    flags.DEFINE_integer("steps", 8, "Pictures of the interpolation.", lower_bound=2, upper_bound=64)
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    pictures.check_image_name(values.out)
+    editor = Editor(values.run_dir)
+    unknown = [word for text in (values.text, values.to_text or "") for word in
+               editor.text_encoder.vocabulary.unknown_words(text)]
+    image = editor.read(values.image)
+    if values.to_text is not None:
+        edits = editor.interpolate(image, values.text, values.to_text, values.steps, values.seed)
+        titles = [values.text, *[""] * (len(edits) - 2), values.to_text]
+    else:
+        edits = editor.edit(image, values.text, values.samples, values.seed)
+        titles = [values.text, *[f"sample {i + 1}" for i in range(1, len(edits))]]
+    pictures.save_image(pictures.sheet([[image, *edits]], ["source", *titles]), values.out)
+    if unknown:
+        print(f"not in the training captions, so without effect: {', '.join(dict.fromkeys(unknown))}")
+    print(f"wrote {values.out}: the source and {len(edits)} edits, by {values.run_dir} at step {editor.step}")
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

@@ -1,0 +1,148 @@
+"""Measures a run on the pictures of a split, writes run_dir/results.json and prints it as a table.
+
+    python -m simgan_tf.evaluation --run_dir=runs/demo --records_dir=runs/demo/records --figures
+"""
+
+import json
+import os
+import platform
+import shlex
+import sys
+
+from absl import flags
+
+from simgan_tf import cli
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
+    flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
+    flags.DEFINE_enum("split", "test", ["test", "train"], "Split whose pictures are edited.")
+    flags.DEFINE_integer("samples", 3, "Edits of each (picture, sentence), differing in noise.", lower_bound=2)
+    flags.DEFINE_integer("seed", 0, "Seed of the sentences' draw and of the noise.", lower_bound=0)
+    flags.DEFINE_integer("limit", 0, "Only so many pictures, at even distances in key order; 0 = all.", lower_bound=0)
+    flags.DEFINE_boolean("figures", False, "Also write sheets of eight pictures, at even distances in key order, to run_dir/figures/.")
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    import numpy as np
+
+    from data import pipeline
+    from simgan_tf.edit import Editor
+    from simgan_tf.evaluation import figures
+    from simgan_tf.pictures import save_image
+
+    editor = Editor(values.run_dir)
+    config = editor.config
+    split = pipeline.load_split(values.records_dir, values.split)
+    if values.limit:
+        split = split.spread(values.limit)
+    images = pipeline.evaluation_images(split, config.image_size, config.load_size)
+    masks = pipeline.evaluation_masks(split, config.image_size, config.load_size) if all(split.masks) else None
+    results = {
+        "method": config.method, "step": editor.step, "split": values.split, "pictures": len(images),
+        "samples": values.samples, "seed": values.seed,
+        **measure(editor, images, masks, split, values.samples, values.seed),
+        "dataset": editor.facts["dataset"], "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
+        "command": shlex.join(["python", "-m", "simgan_tf.evaluation", *sys.argv[1:]]),
+    }
+    path = os.path.join(values.run_dir, "results.json")
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=2)
+        file.write("\n")
+    os.replace(path + ".tmp", path)
+
+    for name in MEANING:
+        if name in results:
+            print(f"{name:22s} {results[name]:8.4f}   {MEANING[name]}")
+    print(f"{len(images)} {values.split} pictures x {values.samples} samples at step {editor.step}; wrote {path}")
+    if values.figures:
+        shown = split.spread(8)
+        first = pipeline.evaluation_images(shown, config.image_size, config.load_size)
+        own = [captions[0] for captions in shown.captions]
+        sheets = {
+            "edits": figures.edits(editor.method, editor.text_encoder, first, own, list(config.sentences)),
+            "samples": figures.samples(editor, first[:4], config.sentences[0], 6, values.seed),
+            "interpolation": figures.interpolation(editor, first[:4], config.sentences[0], config.sentences[-1], 8),
+        }
+        for name, sheet in sheets.items():
+            save_image(sheet, os.path.join(values.run_dir, "figures", f"{name}.png"))
+        print(f"wrote {', '.join(sheets)} to {os.path.join(values.run_dir, 'figures')}")
+    if not np.isfinite([results[name] for name in MEANING if name in results]).all():
+        raise ValueError(f"{path}: not every number is finite; look at the edits (--figures).")
+
+
+# What each number is, for the table; the protocol stands in `measure`.
+MEANING = {
+    "colour_accuracy": "edits whose dominant colour inside the mask is the one the sentence names",
+    "colour_chance": "the same for the unedited pictures' own colours, sentences shuffled",
+    "colour_reader": "real pictures whose own colour the reader gets right",
+    "background_l1": "mean |edited - source| outside the mask, [0, 1] units",
+    "change_l1": "mean |edited - source| over the whole picture",
+    "diversity": "mean pairwise L1 of the samples, inside the mask where there is one",
+    "cycle_l1": "mean |reconstructed - source|",
+}
+
+
+def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, float]:
+    """The numbers of MEANING for `images` [N, S, S, 3] of `split`.
+
+    Each picture gets one sentence: a caption, drawn at random, of a random other picture, in the demo one of another
+    colour, and `samples` edits with noise drawn from `seed`. masks: [N, S, S] bool, inside = the flower, or None,
+    where only the numbers that need none are given. colour_accuracy counts all edits. The reconstruction starts from
+    the first edit and takes the picture's first caption.
+    """
+    import numpy as np
+    import tensorflow as tf
+    from tqdm import tqdm
+
+    from data.painter import COLOURS
+    from simgan_tf.evaluation import metrics
+
+    count, batch = len(images), 32
+    random = np.random.default_rng(seed)
+    colours = np.array(split.colours)
+    coloured = masks is not None and all(split.colours)
+    others = np.empty(count, int)
+    for i in range(count):
+        allowed = np.flatnonzero(colours != colours[i]) if coloured else np.delete(np.arange(count), i)
+        if not len(allowed):
+            raise ValueError("all pictures have one colour (or there is only one picture): no sentence to ask for.")
+        others[i] = random.choice(allowed)
+    sentences = [split.captions[j][random.integers(len(split.captions[j]))] for j in others]
+    targets = editor.text_encoder.encode(sentences)
+    own = editor.text_encoder.encode([captions[0] for captions in split.captions])
+
+    edit = tf.function(editor.method.edit, reduce_retracing=True)
+    edited, back = np.empty([samples, *images.shape], np.float32), np.empty(images.shape, np.float32)
+    noise = [editor.method.draw_noise(count, [seed, 1 + k]).numpy() for k in range(samples)]
+    zero = np.zeros_like(noise[0])
+    for start in tqdm(range(0, count, batch), unit="batch", desc="editing", delay=2, leave=False):
+        rows = slice(start, min(start + batch, count))
+        for k in range(samples):
+            edited[k, rows] = edit(images[rows], targets[rows], noise[k][rows]).numpy()
+        back[rows] = edit(edited[0, rows], own[rows], zero[rows]).numpy()
+
+    whole = np.ones(images.shape[:3], bool)
+    found = {
+        "change_l1": np.mean([metrics.l1(e, images).mean() for e in edited]),
+        "diversity": np.nanmean(metrics.diversity(edited, whole if masks is None else masks)),
+        "cycle_l1": metrics.l1(back, images).mean(),
+    }
+    if masks is not None:
+        found["background_l1"] = np.nanmean([metrics.l1_where(e, images, ~masks) for e in edited])
+    if coloured:
+        def read(pictures: np.ndarray) -> np.ndarray:
+            return np.array([metrics.dominant_colour(metrics.to_unit(picture[mask]), COLOURS)
+                             for picture, mask in zip(pictures, masks, strict=True)])
+
+        wanted = colours[others]
+        found["colour_accuracy"] = np.mean([read(e) == wanted for e in edited])
+        found["colour_chance"] = np.mean(colours == random.permutation(wanted))
+        found["colour_reader"] = np.mean(read(images) == colours)
+    return {name: float(value) for name, value in found.items()}
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

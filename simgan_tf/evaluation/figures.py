@@ -1,0 +1,36 @@
+"""The sheets people look at: sources beside their edits, several samples, an interpolation.
+Knows what a method and a text encoder do, and no dataset."""
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from simgan_tf import pictures
+from simgan_tf.edit import Editor
+
+
+def edits(method: object, text_encoder: object, images: np.ndarray, own: list[str], sentences: list[str]) -> Image.Image:
+    """source | reconstruction | one edit a sentence, a row a picture, all without noise.
+
+    images: [N, S, S, 3] in [-1, 1]. own: a true caption of each. The reconstruction is x_tilde of Eq. 2: back from the
+    first edit by the picture's own caption.
+    """
+    images = tf.constant(images)
+    noise = tf.zeros([len(own), method.config.ca_size])
+    columns = [method.edit(images, tf.constant(text_encoder.encode([text] * len(own))), noise) for text in sentences]
+    back = method.edit(columns[0], tf.constant(text_encoder.encode(own)), noise)
+    columns = [column.numpy() for column in (images, back, *columns)]
+    rows = [[column[i] for column in columns] for i in range(len(own))]
+    return pictures.sheet(rows, ["source", "reconstruction", *sentences])
+
+
+def samples(editor: Editor, images: np.ndarray, sentence: str, count: int, seed: int = 0) -> Image.Image:
+    """source | `count` edits by one sentence; the first without noise, the others with their own draws."""
+    rows = [[image, *editor.edit(image, sentence, count, seed)] for image in images]
+    return pictures.sheet(rows, ["source", sentence, *[f"sample {i}" for i in range(2, count + 1)]])
+
+
+def interpolation(editor: Editor, images: np.ndarray, sentence: str, to_sentence: str, steps: int) -> Image.Image:
+    """source | `steps` pictures from one sentence to another (Fig. 4)."""
+    rows = [[image, *editor.interpolate(image, sentence, to_sentence, steps)] for image in images]
+    return pictures.sheet(rows, ["source", sentence, *[""] * (steps - 2), to_sentence])

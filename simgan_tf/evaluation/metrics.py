@@ -1,0 +1,52 @@
+"""The numbers an edit is judged by: arrays in, numbers out; all distances in [0, 1] units, where 1 is black to white.
+Knows no model, no file and no sentence."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def dominant_colour(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]]) -> str:
+    """Name of the palette's colour that is nearest to most of the pixels.
+
+    pixels: [n, 3] float in [0, 1], n >= 1. palette: name to RGB, 0 to 255.
+    Pixel and palette are divided by their largest channel first, so that light and shade do not count.
+    """
+    names = list(palette)
+    colours = np.array([palette[name] for name in names], np.float32)
+    colours /= colours.max(axis=1, keepdims=True)
+    bright = pixels / np.maximum(pixels.max(axis=1, keepdims=True), 1e-6)
+    distance = ((bright[:, None, :] - colours[None]) ** 2).sum(axis=2)  # [n, names]
+    votes = np.bincount(distance.argmin(axis=1), minlength=len(names))
+    return names[int(votes.argmax())]
+
+
+def to_unit(image: np.ndarray) -> np.ndarray:
+    """[0, 1] of images in [-1, 1]."""
+    return (np.asarray(image) + 1.0) / 2.0
+
+
+def l1(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each picture pair, [N]. first, second: [N, H, W, 3] in [-1, 1]."""
+    return np.abs(first - second).mean(axis=(1, 2, 3)) / 2.0
+
+
+def l1_where(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Mean absolute difference of each pair over the pixels of `where` alone, [N]; NaN where it is empty.
+
+    first, second: [N, H, W, 3] in [-1, 1]. where: [N, H, W] bool.
+    """
+    difference = np.abs(first - second).mean(axis=3) / 2.0  # [N, H, W]
+    count = where.sum(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        return (difference * where).sum(axis=(1, 2)) / count
+
+
+def diversity(samples: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Mean pairwise L1 of several edits of one picture over the pixels of `where`, [N].
+
+    samples: [K, N, H, W, 3] in [-1, 1], K >= 2 edits that differ in noise alone. where: [N, H, W] bool.
+    """
+    count = len(samples)
+    pairs = [l1_where(samples[i], samples[j], where) for i in range(count) for j in range(i)]
+    return np.mean(pairs, axis=0)

@@ -1,0 +1,107 @@
+"""The layers every method is made of: convolutions with the relatives' initial values, fused batch norm, residual unit,
+conditioning augmentation, join. Knows no method and no loss."""
+
+import keras
+import tensorflow as tf
+
+MOMENTUM = 0.9  # of batch norm's moving statistics; TensorLayer's, A27
+EPSILON = 1e-5  # of batch norm; TensorLayer's, A27
+SLOPE = 0.2  # of leaky ReLU; all relatives, A38
+STDDEV = 0.02  # of initial kernels, and of batch norm's scale around 1; DCGAN, all of H. Dong's GANs
+
+
+def normal() -> keras.initializers.Initializer:
+    """N(0, 0.02). A new object each call: two layers sharing one unseeded initializer get equal weights."""
+    return keras.initializers.RandomNormal(stddev=STDDEV)
+
+
+def conv(width: int, kernel: int, stride: int = 1, *, bias: bool = False, padding: str = "same") -> keras.layers.Layer:
+    """Convolution with N(0, 0.02) kernels; without a bias where batch norm follows."""
+    return keras.layers.Conv2D(width, kernel, stride, padding, use_bias=bias, kernel_initializer=normal())
+
+
+def transposed_conv(width: int, *, bias: bool = False) -> keras.layers.Layer:
+    """Transposed convolution 4x4 stride 2: doubles height and width."""
+    return keras.layers.Conv2DTranspose(width, 4, 2, "same", use_bias=bias, kernel_initializer=normal())
+
+
+def dense(width: int) -> keras.layers.Layer:
+    """Dense layer with bias and N(0, 0.02) kernel."""
+    return keras.layers.Dense(width, kernel_initializer=normal())
+
+
+def leaky_relu(x: tf.Tensor) -> tf.Tensor:
+    """max(x, 0.2 x)."""
+    return tf.nn.leaky_relu(x, alpha=SLOPE)
+
+
+class BatchNorm(keras.layers.Layer):
+    """Batch normalisation over [B, H, W] by TensorFlow's fused kernel, statistics in float32.
+
+    With training=True normalises by the batch's own statistics; `update` says whether they also enter the moving ones,
+    moving <- 0.9 moving + 0.1 batch, which training=False normalises by.
+    Differs: the moving variance takes the batch's unbiased variance, as fused kernels do; TensorLayer took the biased
+    one. Keras' own layer is not fused and costs half of the speed on a CPU.
+    """
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        def weight(name: str, initializer: object, trainable: bool) -> keras.Variable:
+            return self.add_weight(name=name, shape=(shape[-1],), initializer=initializer, trainable=trainable,
+                                   dtype="float32", autocast=False)
+
+        self.gamma = weight("gamma", keras.initializers.RandomNormal(1.0, STDDEV), True)
+        self.beta = weight("beta", "zeros", True)
+        self.mean = weight("mean", "zeros", False)
+        self.variance = weight("variance", "ones", False)
+
+    def call(self, x: tf.Tensor, training: bool = False, update: bool = True) -> tf.Tensor:
+        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=tf.convert_to_tensor(self.gamma), offset=tf.convert_to_tensor(self.beta),
+            mean=tf.convert_to_tensor(self.mean), variance=tf.convert_to_tensor(self.variance),
+            epsilon=EPSILON, exponential_avg_factor=1.0 - MOMENTUM, is_training=training,
+        )
+        if training and update:
+            self.mean.assign(mean)
+            self.variance.assign(variance)
+        return y
+
+
+class Residual(keras.layers.Layer):
+    """Residual unit: relu(x + BN(conv(relu(BN(conv(x)))))), 3x3 convolutions of x's own width. Source: He et al. 2016.
+
+    `relu_after_sum` False leaves the last ReLU out (A5).
+    """
+
+    def __init__(self, width: int, relu_after_sum: bool) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = conv(width, 3), BatchNorm()
+        self.conv2, self.norm2 = conv(width, 3), BatchNorm()
+        self.relu_after_sum = relu_after_sum
+
+    def call(self, x: tf.Tensor, training: bool = False, update: bool = True) -> tf.Tensor:
+        y = tf.nn.relu(self.norm1(self.conv1(x), training=training, update=update))
+        y = x + self.norm2(self.conv2(y), training=training, update=update)
+        return tf.nn.relu(y) if self.relu_after_sum else y
+
+
+class ConditioningAugmentation(keras.layers.Layer):
+    """Mean and log sigma, both [B, Z] float32, of the Gaussian that the conditioning code is drawn from.
+
+    C_mu = leaky(W1 phi + b1), log C_Sigma^(1/2) = leaky(W2 phi + b2). Source: StackGAN, Sec. 3.2; paper, Sec. 2.3.
+    Always in float32: sigma is an exponential.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(dtype="float32")
+        self.to_mean = keras.layers.Dense(size, kernel_initializer=normal(), dtype="float32")
+        self.to_log_sigma = keras.layers.Dense(size, kernel_initializer=normal(), dtype="float32")
+
+    def call(self, embedding: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return leaky_relu(self.to_mean(embedding)), leaky_relu(self.to_log_sigma(embedding))
+
+
+def join(features: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
+    """[B, H, W, C] image features with the code [B, Z] repeated at every place: [B, H, W, C + Z]."""
+    height, width = features.shape[1:3]
+    code = tf.cast(code, features.dtype)[:, None, None, :]
+    return tf.concat([features, tf.tile(code, [1, height, width, 1])], axis=-1)

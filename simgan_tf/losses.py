@@ -1,0 +1,36 @@
+"""The terms of the objectives: tensors in, one float32 scalar out, one equation each.
+Knows no network and no weight of a term."""
+
+import tensorflow as tf
+
+
+def least_squares(scores: tf.Tensor, target: float) -> tf.Tensor:
+    """Mean of (D - target)^2 over the batch: target 1 = real and matching, 0 = everything D must reject.
+
+    scores: [B] float32, any range.
+    Source: Eq. 1; Mao et al., Least Squares GANs.
+    Differs: Eq. 4 is printed as a maximum over D of a sum that is small when D is good. As in LSGAN, D minimises the
+    three terms of Eq. 1, and G minimises (D(x_hat) - 1)^2 in place of maximising the third.
+    """
+    return tf.reduce_mean(tf.square(scores - target))
+
+
+def l1(reconstructed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    """Mean absolute difference over batch, places and channels: ||x_tilde - x||_1 / (H W 3). Source: Eq. 2.
+
+    reconstructed, image: [B, H, W, 3] float32 in [-1, 1].
+    Differs: the mean, where the paper writes the norm, as in CycleGAN, whose weight of 10 the paper takes over.
+    """
+    return tf.reduce_mean(tf.abs(reconstructed - image))
+
+
+def kl_to_normal(mean: tf.Tensor, log_sigma: tf.Tensor, reduction: str = "mean") -> tf.Tensor:
+    """KL(N(mean, sigma^2) || N(0, 1)), averaged over the batch and averaged ("mean") or summed ("sum") over dimensions.
+
+    mean, log_sigma: [B, Z] float32; log_sigma is the log of sigma, not of its square.
+        KL = 1/2 (sigma^2 + mean^2 - 1) - log sigma
+    Source: Eq. 3. Differs: the mean over dimensions by default, as in StackGAN's and SISGAN's code; a sum would be Z
+    times stronger and silence the text.
+    """
+    kl = 0.5 * (tf.exp(2.0 * log_sigma) + tf.square(mean) - 1.0) - log_sigma
+    return tf.reduce_mean(kl if reduction == "mean" else tf.reduce_sum(kl, axis=-1))

@@ -1,0 +1,301 @@
+"""SIMGAN (Yu, Dong, Liang, Mo, Wu, Guo): generator, discriminator, objective of Eq. 1-4 and one training step.
+Knows neither files nor the loop around the step."""
+
+import keras
+import tensorflow as tf
+
+from simgan_tf import losses
+from simgan_tf.config import Config
+from simgan_tf.layers import (
+    BatchNorm,
+    ConditioningAugmentation,
+    Residual,
+    conv,
+    dense,
+    join,
+    leaky_relu,
+    transposed_conv,
+)
+
+
+class Upsample(keras.layers.Layer):
+    """Nearest-neighbour doubling and a 3x3 convolution: the alternative to a transposed convolution (A7)."""
+
+    def __init__(self, width: int, bias: bool = False) -> None:
+        super().__init__()
+        self.conv = conv(width, 3, bias=bias)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+        return self.conv(x)
+
+
+class Generator(keras.Model):
+    """G: an image and a sentence's embedding to the edited image. Source: Sec. 2 and 3.1, Fig. 2.
+
+    Encoder of 3 convolutions, join with the conditioning code, `units` residual units of 2 convolutions each, decoder
+    of 2 transposed convolutions. Differs: the paper gives no widths, kernels or join; those here are its relatives'
+    (A1-A9). A fusing convolution brings the joined features back to the trunk's width (A4), and a last convolution
+    makes the three colours (A8).
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(name="generator")
+        self.config = config
+        c = config.width
+        k1, k2, k3 = (int(kernel) for kernel in config.encoder_kernels.split("-"))
+        self.conv1 = conv(c, k1, bias=not config.first_norm)
+        self.norm1 = BatchNorm() if config.first_norm else None
+        self.conv2, self.norm2 = conv(2 * c, k2, stride=2), BatchNorm()
+        self.conv3, self.norm3 = conv(4 * c, k3, stride=2), BatchNorm()
+
+        self.augment = ConditioningAugmentation(config.ca_size)
+        trunk = 4 * c + (config.ca_size if config.fuse == "none" else 0)
+        if config.fuse != "none":
+            self.fuse, self.fuse_norm = conv(trunk, 1 if config.fuse == "1x1_relu" else 3), BatchNorm()
+
+        for i in range(config.units):  # setattr: Keras 3 does not checkpoint layers held in a list
+            setattr(self, f"unit{i}", Residual(trunk, config.residual_relu))
+
+        up = transposed_conv if config.decoder == "transposed" else Upsample
+        self.up1, self.up_norm1 = up(2 * c), BatchNorm()
+        if config.output == "transposed":
+            self.up2 = up(3, bias=True)
+        else:
+            self.up2, self.up_norm2 = up(c), BatchNorm()
+            self.to_image = conv(3, 3 if config.output == "conv3" else 7, bias=True)
+
+    def call(self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, training: bool = False,
+             update: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Edited image [B, H, W, 3] float32 in [-1, 1], and the code's mean and log sigma, both [B, Z] float32.
+
+        image: [B, H, W, 3] float32 in [-1, 1]. embedding: [B, D] float32, phi(t). noise: [B, Z] float32, epsilon of
+        c = mean + sigma * epsilon; zeros give the mean. update: whether batch statistics enter the moving ones.
+        """
+        def norm(layer: BatchNorm, x: tf.Tensor) -> tf.Tensor:
+            return layer(x, training=training, update=update)
+
+        x = self.conv1(image)  # [B, H, W, c]
+        x = tf.nn.relu(norm(self.norm1, x) if self.norm1 else x)
+        x = tf.nn.relu(norm(self.norm2, self.conv2(x)))  # [B, H/2, W/2, 2c]
+        encoded = tf.nn.relu(norm(self.norm3, self.conv3(x)))  # [B, H/4, W/4, 4c]
+
+        mean, log_sigma = self.augment(embedding)
+        x = join(encoded, mean + tf.exp(log_sigma) * noise)  # [B, H/4, W/4, 4c + Z]
+        if self.config.fuse != "none":
+            x = norm(self.fuse_norm, self.fuse(x))  # [B, H/4, W/4, 4c]
+            x = x if self.config.fuse == "conv" else tf.nn.relu(x)
+        for i in range(self.config.units):
+            x = getattr(self, f"unit{i}")(x, training=training, update=update)
+        if self.config.trunk_skip:
+            x = x + (encoded if self.config.fuse != "none" else join(encoded, mean))
+
+        x = tf.nn.relu(norm(self.up_norm1, self.up1(x)))  # [B, H/2, W/2, 2c]
+        x = self.up2(x)  # [B, H, W, c], or the picture itself
+        if self.config.output != "transposed":
+            x = self.to_image(tf.nn.relu(norm(self.up_norm2, x)))  # [B, H, W, 3]
+        return tf.tanh(tf.cast(x, tf.float32)), mean, log_sigma
+
+
+class Discriminator(keras.Model):
+    """D: one score [B] float32 of an image and a sentence's embedding; 1 = real and matching. Source: Sec. 2.1, 3.1.
+
+    Layout a (default): stride-2 convolutions down to 4x4 (six at 256x256), the text reduced by a dense layer and
+    repeated at the 4x4 places, a 1x1 convolution, a 4x4 convolution: 8 in all, linear output. Layouts b and c are the
+    other two readings of "8 convolutional layers" (A10).
+    Differs: the paper gives only the count. At sizes below 256 there are fewer stride-2 convolutions.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(name="discriminator")
+        self.config = config
+        d, widest = config.d_width, config.d_width * config.d_widest
+        self.text = dense(config.text_size)
+        stages = config.image_size.bit_length() - 3  # log2(size / 4)
+        if config.d_layout == "c":  # 3x3, widths d d 2d 2d 4d 4d 8d 8d, every second one of stride 2
+            trunk = [(min(d << (i // 2), widest), 3, 1 + i % 2) for i in range(8)]
+        else:
+            trunk = [(min(d << i, widest), 4, 2) for i in range(stages)]
+            if config.d_layout == "b":
+                trunk += [(16 * d, 1, 1), (8 * d, 1, 1)]
+        self.depth = len(trunk)
+        for i, (width, kernel, stride) in enumerate(trunk):
+            normed = i > 0 or config.first_norm
+            setattr(self, f"conv{i}", conv(width, kernel, stride, bias=not normed))
+            if normed:
+                setattr(self, f"norm{i}", BatchNorm())
+        if config.d_layout == "a":
+            self.fuse, self.fuse_norm = conv(8 * d, 1), BatchNorm()
+            self.score = conv(1, 4, bias=True, padding="valid")
+        else:
+            self.flatten = keras.layers.Flatten()
+            self.hidden = dense(16 * d) if config.d_layout == "c" else None
+            self.score = dense(1)
+
+    def call(self, image: tf.Tensor, embedding: tf.Tensor, training: bool = False, update: bool = True) -> tf.Tensor:
+        """image: [B, H, W, 3] float32 in [-1, 1]. embedding: [B, D] float32, phi(t) itself, not its sample (A13)."""
+        x = image
+        for i in range(self.depth):
+            x = getattr(self, f"conv{i}")(x)
+            if hasattr(self, f"norm{i}"):
+                x = getattr(self, f"norm{i}")(x, training=training, update=update)
+            x = leaky_relu(x)  # [B, H/2^(i+1), W/2^(i+1), min(2^i, widest) d] in layout a
+        text = leaky_relu(self.text(embedding))  # [B, text_size]
+        if self.config.d_layout == "a":
+            x = self.fuse(join(x, text))  # [B, 4, 4, 8d]
+            x = self.score(leaky_relu(self.fuse_norm(x, training=training, update=update)))  # [B, 1, 1, 1]
+        elif self.config.d_layout == "b":
+            x = self.score(self.flatten(join(x, text)))  # [B, 1]
+        else:
+            x = leaky_relu(self.hidden(self.flatten(x)))
+            x = self.score(tf.concat([x, tf.cast(text, x.dtype)], axis=-1))  # [B, 1]
+        return tf.reshape(tf.cast(x, tf.float32), [-1])
+
+
+class SIMGAN:
+    """Both networks, both optimizers, and the two verbs of a method: `train_step` and `edit`.
+
+    embedding_size: D of phi. steps_per_epoch: training pictures // batch_size, for the learning rate's schedule.
+    """
+
+    def __init__(self, config: Config, embedding_size: int, steps_per_epoch: int = 1) -> None:
+        self.config = config
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(config.precision)
+        self.generator, self.discriminator = Generator(config), Discriminator(config)
+        image = tf.zeros([1, config.image_size, config.image_size, 3])
+        embedding, noise = tf.zeros([1, embedding_size]), tf.zeros([1, config.ca_size])
+        self.generator(image, embedding, noise)
+        self.discriminator(image, embedding)
+        keras.config.set_dtype_policy(policy)
+
+        def adam(network: keras.Model) -> keras.optimizers.Optimizer:
+            rate = config.learning_rate
+            if config.halve_every:
+                rate = keras.optimizers.schedules.ExponentialDecay(
+                    rate, config.halve_every * steps_per_epoch, 0.5, staircase=True)
+            optimizer = keras.optimizers.Adam(rate, config.beta1, config.beta2, config.adam_epsilon)
+            optimizer.build(network.trainable_variables)
+            return optimizer
+
+        self.g_optimizer, self.d_optimizer = adam(self.generator), adam(self.discriminator)
+
+    def variables(self) -> dict[str, list[tf.Variable]]:
+        """Everything a checkpoint must hold, as raw variables by part."""
+        parts = {"generator": self.generator, "discriminator": self.discriminator,
+                 "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
+        return {name: [v.value for v in part.variables] for name, part in parts.items()}
+
+    def draw_noise(self, count: int, seed: tf.Tensor) -> tf.Tensor:
+        """epsilon [count, Z] float32; a pure function of `seed`, two integers."""
+        draw = tf.random.stateless_normal if self.config.noise == "normal" else tf.random.stateless_truncated_normal
+        return draw([count, self.config.ca_size], seed)
+
+    def edit(self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        """x_hat = G(x, phi(t_bar)) [B, H, W, 3] float32 in [-1, 1], batch norm in inference mode.
+
+        noise: [B, Z] float32; zeros give the deterministic edit, other draws give other results (Sec. 3.4).
+        """
+        return self.generator(image, embedding, noise, training=False)[0]
+
+    def train_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One step of the training on a batch: `identity_step` while step < config.identity_steps, then `paper_step`.
+
+        batch: image [B, H, W, 3], embedding [B, D], class_id [B]. step: int64 scalar, from 0, seeds the noise.
+        Returns scalars: the weighted terms before the update, the totals they sum to, and statistics.
+        """
+        warming = self.config.identity_steps and int(step) < self.config.identity_steps
+        return self.identity_step(batch, step) if warming else self.paper_step(batch, step)
+
+    @tf.function
+    def identity_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update of G alone towards G(x, phi(t)) = x: its own sentence changes nothing.
+
+        Differs: the paper has no such start (identity_steps = 0). One G on both ways lets G invert: G(G(x)) = x also
+        holds for a G that turns light into dark, and which of the two comes out is settled by chance in the first
+        hundred steps. Some steps of this decide it; TAGAN keeps the same term throughout.
+        """
+        image, config = batch["image"], self.config
+        noise = self.draw_noise(image.shape[0], tf.stack([tf.cast(config.seed, tf.int64), 2 * step]))
+        with tf.GradientTape() as tape:
+            same = self.generator(image, batch["embedding"], noise, training=True)[0]
+            g_loss = config.cycle_weight * losses.l1(same, image)
+        weights = self.generator.trainable_variables
+        self.g_optimizer.apply(tape.gradient(g_loss, weights), weights)
+        return {"g_identity": g_loss, "g_loss": g_loss}
+
+    @tf.function
+    def paper_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One update of D, then one of G, from one forward pass of G: the terms of Eq. 4, D's mean scores of the three
+        kinds of pairs, and the correlation of edited and source pictures, which is below 0 in a run that inverts.
+
+        Differs: x_hat is computed once. D is updated on it as a constant, then G's gradient flows through the updated
+        D; the relatives draw and run G a second time, at a fifth more cost.
+        """
+        config, generator, discriminator = self.config, self.generator, self.discriminator
+        image, matching = batch["image"], batch["embedding"]
+        mismatching = mismatched(matching, batch["class_id"], config.mismatch)
+        other = mismatching if config.same_mismatch else mismatched(mismatching, batch["class_id"], "roll")
+        count = image.shape[0]
+        noise = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step]))
+        back_noise = tf.zeros_like(noise)
+        if config.cycle_code == "sampled":
+            back_noise = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step + 1]))
+
+        with tf.GradientTape() as g_tape:
+            edited, mean, log_sigma = generator(image, mismatching, noise, training=True)
+
+            with g_tape.stop_recording(), tf.GradientTape() as d_tape:
+                real_score = discriminator(image, matching, training=True)
+                mismatched_score = discriminator(image, other, training=True)
+                edited_score = discriminator(tf.stop_gradient(edited), mismatching, training=True)
+                # Eq. 1, the three kinds of pairs in separate calls: they must not share batch statistics (A29).
+                d_terms = {
+                    "d_real": losses.least_squares(real_score, 1.0),
+                    "d_mismatched": config.mismatched_weight * losses.least_squares(mismatched_score, 0.0),
+                    "d_edited": config.edited_weight * losses.least_squares(edited_score, 0.0),
+                }
+                d_terms = {name: config.adversarial_weight * term for name, term in d_terms.items()}
+                d_loss = tf.add_n(list(d_terms.values()))
+            with g_tape.stop_recording():
+                weights = discriminator.trainable_variables
+                self.d_optimizer.apply(d_tape.gradient(d_loss, weights), weights)
+
+            score = discriminator(edited, mismatching, training=True, update=False)
+            reconstructed, _, _ = generator(edited, matching, back_noise, training=True,
+                                            update=config.statistics == "both")
+            g_terms = {
+                "g_adversarial": config.adversarial_weight * losses.least_squares(score, 1.0),
+                "g_cycle": config.cycle_weight * losses.l1(reconstructed, image),  # Eq. 2
+                # Eq. 3, on the text that drives x_hat, and never on the way back.
+                "g_kl": config.kl_weight * losses.kl_to_normal(mean, log_sigma, config.kl_reduction),
+            }
+            g_loss = tf.add_n(list(g_terms.values()))
+        weights = generator.trainable_variables
+        self.g_optimizer.apply(g_tape.gradient(g_loss, weights), weights)
+
+        scores = {"score_real": real_score, "score_mismatched": mismatched_score, "score_edited": edited_score}
+        return {**d_terms, "d_loss": d_loss, **g_terms, "g_loss": g_loss,
+                **{name: tf.reduce_mean(value) for name, value in scores.items()},
+                "source_correlation": correlation(edited, image)}
+
+
+def correlation(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """Pearson's correlation of all values of two batches of pictures, a scalar in [-1, 1]."""
+    first, second = first - tf.reduce_mean(first), second - tf.reduce_mean(second)
+    return tf.reduce_sum(first * second) / (tf.norm(first) * tf.norm(second) + 1e-12)
+
+
+def mismatched(embedding: tf.Tensor, class_id: tf.Tensor, how: str) -> tf.Tensor:
+    """phi(t_bar) [B, D]: row i is the embedding of another picture of the batch.
+
+    "roll": of picture i - 1, which may be of the same class. "other_class": of the nearest picture before i whose class
+    differs; where the whole batch is of one class, of picture i - 1. Source: A16.
+    """
+    if how == "roll":
+        return tf.roll(embedding, 1, axis=0)
+    count = embedding.shape[0]
+    before = (tf.range(count)[:, None] - tf.range(1, count)[None, :]) % count  # [B, B-1]: i-1, i-2, ...
+    differs = tf.gather(class_id, before) != class_id[:, None]
+    first = tf.argmax(tf.cast(differs, tf.int32), axis=1)  # 0 where none differs
+    return tf.gather(embedding, tf.gather(before, first, batch_dims=1))

@@ -1,0 +1,154 @@
+"""Words of a sentence and their ids: one definition, in Python and as TensorFlow string ops.
+Knows no model and no data set."""
+
+import functools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+PAD, UNKNOWN = 0, 1
+SPECIAL = ("<pad>", "<unk>")  # ids 0 and 1; the brackets keep them from ever being a word of a sentence
+
+
+def word_list(text: str) -> list[str]:
+    """Lower-case words of `text` in order: the maximal runs of A-Z, a-z, 0-9; everything else separates.
+
+    ASCII only, on purpose: Python, TensorFlow's string ops and JavaScript disagree about Unicode letters and
+    lower case, and agree on this. "Café-like" gives ["caf", "like"].
+    """
+    return [word.lower() for word in re.findall(r"[A-Za-z0-9]+", text)]
+
+
+def graph(strings: tf.Tensor, table: tf.lookup.StaticHashTable, length: int) -> tf.Tensor:
+    """Token ids [B, length] int32 of `strings` [B]: what `Vocabulary.batch` gives, as TensorFlow ops.
+
+    strings: [B] string, UTF-8; bytes that are not UTF-8 separate words.
+    table: from `Vocabulary.table` or `build_table`.
+    """
+    valid = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace", replacement_char=ord(" "))
+    words = tf.strings.split(tf.strings.lower(tf.strings.regex_replace(valid, r"[^A-Za-z0-9]+", " ")))  # [B, (words)]
+    ids = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
+    return ids.to_tensor(PAD, shape=[None, length])  # pads and truncates
+
+
+def build_table(path: str) -> tf.lookup.StaticHashTable:
+    """Lookup word -> id int64 that reads a vocabulary file; a SavedModel carries the file as an asset."""
+    initializer = tf.lookup.TextFileInitializer(
+        path, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+    )
+    return tf.lookup.StaticHashTable(initializer, default_value=UNKNOWN)
+
+
+class Vocabulary:
+    """The known words and their ids: 0 "<pad>", 1 "<unk>", then `words` from 2 on."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        """words: without the two special entries, each a lower-case word as `word_list` gives, each once.
+
+        Raises:
+            ValueError: an entry is not a word, or stands twice.
+        """
+        for word in words:
+            if word_list(word) != [word]:
+                raise ValueError(f"vocabulary entry {word!r} is not one lower-case word of a-z and 0-9")
+        self.words = list(words)
+        self._ids = {word: i for i, word in enumerate(self.words, start=len(SPECIAL))}
+        if len(self._ids) != len(self.words):
+            twice = [word for word, count in Counter(self.words).items() if count > 1]
+            raise ValueError(f"vocabulary has {twice[0]!r} more than once; every word has one id")
+
+    def __len__(self) -> int:
+        """Number of ids, the two special ones included."""
+        return len(SPECIAL) + len(self.words)
+
+    @classmethod
+    def build(cls, captions: Iterable[str], min_count: int = 1) -> "Vocabulary":
+        """Words met at least `min_count` times, most frequent first, equals in alphabetical order.
+
+        Raises:
+            ValueError: no word is left.
+        """
+        counts = Counter(word for caption in captions for word in word_list(caption))
+        words = [word for word in sorted(counts, key=lambda word: (-counts[word], word)) if counts[word] >= min_count]
+        if not words:
+            raise ValueError(
+                f"no word occurs {min_count} times or more in the captions ({len(counts)} different words); "
+                "check the captions or lower min_count"
+            )
+        return cls(words)
+
+    def save(self, path: str) -> None:
+        """Writes one entry a line, the line number (from 0) being the id."""
+        temporary = f"{path}.partial"
+        with open(temporary, "w", encoding="ascii", newline="\n") as file:
+            file.writelines(f"{word}\n" for word in (*SPECIAL, *self.words))
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str) -> "Vocabulary":
+        """What `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not a vocabulary file.
+        """
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().split("\n")
+        if tuple(lines[:2]) != SPECIAL or lines[-1] != "":
+            raise ValueError(f"{path} is no vocabulary: it must begin with the lines {SPECIAL[0]} and {SPECIAL[1]}, "
+                             "have one word a line, and end with a newline")  # fmt: skip
+        try:
+            return cls(lines[2:-1])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def ids(self, text: str) -> list[int]:
+        """One id a word of `text`, in order; 1 for an unknown word. Empty for a text without words."""
+        return [self._ids.get(word, UNKNOWN) for word in word_list(text)]
+
+    def batch(self, texts: Iterable[str], length: int) -> np.ndarray:
+        """Ids [n, length] int32 of n texts, zero padded at the end or cut after `length` words."""
+        rows = [self.ids(text)[:length] for text in texts]
+        tokens = np.full((len(rows), length), PAD, np.int32)
+        for i, row in enumerate(rows):
+            tokens[i, : len(row)] = row
+        return tokens
+
+    @functools.cached_property
+    def table(self) -> tf.lookup.StaticHashTable:
+        """Lookup word -> id int64 from memory, for `graph`; `build_table` is the one from a file."""
+        with tf.init_scope():  # the table must outlive the function that asks for it first
+            initializer = tf.lookup.KeyValueTensorInitializer(
+                tf.constant(self.words, tf.string), tf.range(len(SPECIAL), len(self), dtype=tf.int64)
+            )
+            return tf.lookup.StaticHashTable(initializer, default_value=UNKNOWN)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of `text` without an id of their own, each once, in order."""
+        return list(dict.fromkeys(word for word in word_list(text) if word not in self._ids))
+
+    def check(self, text: str) -> None:
+        """Refuses a text of which nothing would reach the model.
+
+        Raises:
+            ValueError: `text` has no word (of A-Z, a-z, 0-9), or none that is known.
+        """
+        words = word_list(text)
+        if not words:
+            raise ValueError(
+                f"text {_short(text)} has no word; write a sentence of English words, "
+                f"for example with {', '.join(self.words[:8])}"
+            )
+        if not any(word in self._ids for word in words):
+            raise ValueError(
+                f"no word of {_short(text)} is known to this vocabulary of {len(self.words)} words; "
+                f"it was built from the training captions: {', '.join(self.words[:8])}, ..."
+            )
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

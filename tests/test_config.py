@@ -1,0 +1,93 @@
+"""The paper's numbers, refusals with their numbers, flags and config.json."""
+
+import dataclasses
+import json
+
+import pytest
+from absl import flags
+
+from simgan_tf import config as configs
+from simgan_tf.config import PRESETS, Config
+
+
+@pytest.mark.parametrize("name", ["simgan_cub", "simgan_oxford102"])
+def test_paper_presets_hold_the_papers_numbers(name):
+    """Sec. 3.1 of the paper, number by number."""
+    config = PRESETS[name]
+    assert (config.image_size, config.units, config.batch_size, config.epochs) == (256, 16, 16, 600)
+    assert (config.learning_rate, config.halve_every) == (2e-4, 50)
+    assert (config.adversarial_weight, config.cycle_weight, config.kl_weight) == (1, 10, 1)
+    assert (config.steps, config.beta1, config.precision) == (0, 0.5, "float32")
+    assert (config.mismatched_weight, config.edited_weight) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"image_size": 100}, "image_size=100 must be a power of two from 16.*try 64"),
+        ({"image_size": 8, "load_size": 8}, "image_size=8 must be a power of two from 16.*try 16"),
+        ({"image_size": 64, "load_size": 60}, "load_size=60 is below image_size=64.*try 76"),
+        ({"batch_size": 1}, "batch_size=1"),
+        ({"width": 0}, "width=0 must be above 0"),
+        ({"units": -1}, "units=-1 must not be negative"),
+        ({"decoder": "bilinear"}, "decoder='bilinear' is not one of 'transposed', 'resize'"),
+        ({"d_layout": "c", "image_size": 32, "load_size": 38}, "image_size >= 64, not 32"),
+        ({"steps": 0, "epochs": 0}, "steps=0 and epochs=0"),
+        ({"sentences": ()}, "sentences is empty"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_reason(values, said):
+    with pytest.raises(ValueError, match=said):
+        Config(**values)
+
+
+def test_an_unknown_field_is_an_error():
+    with pytest.raises(TypeError):
+        Config(lamba=1.0)
+
+
+def parse(*arguments):
+    """Flags of a fresh set, as run_train.py would parse them."""
+    values = flags.FlagValues()
+    configs.define_flags(flag_values=values)
+    values(["run_train.py", *arguments])
+    return configs.from_flags(values)
+
+
+def test_flags_override_the_preset_and_nothing_else():
+    config = parse("--preset=simgan_demo", "--units=3", "--noflip", "--sentences=a red flower", "--sentences=blue, too")
+    changed = dict(units=3, flip=False, sentences=("a red flower", "blue, too"))
+    assert config == dataclasses.replace(PRESETS["simgan_demo"], **changed)
+
+
+def test_every_field_has_a_flag():
+    assert parse("--preset=simgan_cub") == PRESETS["simgan_cub"]
+    values = flags.FlagValues()
+    configs.define_flags(flag_values=values)
+    assert {field.name for field in dataclasses.fields(Config)} <= set(values)
+
+
+def test_a_bad_flag_value_is_refused():
+    with pytest.raises(ValueError, match="image_size=96"):
+        parse("--preset=simgan_demo", "--image_size=96")
+    with pytest.raises(flags.Error, match="decoder"):
+        parse("--preset=simgan_demo", "--decoder=bilinear")
+
+
+def test_save_and_load(tmp_path):
+    config = dataclasses.replace(PRESETS["simgan_cub"], seed=5)
+    configs.save(config, str(tmp_path), dataset={"fingerprint": "abc"})
+    assert configs.load(str(tmp_path)) == (config, {"dataset": {"fingerprint": "abc"}})
+
+
+def test_load_says_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config.json"):
+        configs.load(str(tmp_path))
+    path = tmp_path / "config.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match="config.json: not a config"):
+        configs.load(str(tmp_path))
+    path.write_text(json.dumps({"config": {"sentences": [], "colour": "red"}}))
+    with pytest.raises(ValueError, match="config.json: not a config.*colour"):
+        configs.load(str(tmp_path))

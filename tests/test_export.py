@@ -1,0 +1,307 @@
+"""Tests of export/ and run_export.py on a tiny untrained run with bent weights, through every loader."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import run_export
+from data import records
+from export import parity, saved_model, tflite
+from simgan_tf import training
+from simgan_tf.config import Config
+from simgan_tf.edit import Editor
+from simgan_tf.methods import METHODS
+from simgan_tf.text.tokens import Vocabulary
+from simgan_tf.text.vse import TextEncoder
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CONFIG = Config(image_size=16, load_size=20, width=4, units=1, ca_size=5, d_width=4, text_size=4, batch_size=2)
+WORDS = ["this", "flower", "has", "red", "blue", "petals", "yellow", "the", "of", "are", "pink"]
+STEP = 7
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory) -> str:
+    """A run of step 7 whose generator uses its whole range and whose moving statistics are far from 0 and 1."""
+    directory = str(tmp_path_factory.mktemp("run"))
+    draw = np.random.default_rng(0)
+    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
+    for variable in encoder.variables:
+        variable.assign(draw.normal(size=variable.shape))
+    encoder.save(os.path.join(directory, "text_encoder"))
+    training.claim(directory, CONFIG, {"fingerprint": "none"}, "tests")
+    method = METHODS["simgan"](CONFIG, encoder.dim)
+    for variable in method.generator.variables:
+        shape = variable.shape
+        if variable.name == "variance":
+            variable.assign(draw.uniform(0.3, 3.0, shape))
+        elif variable.name == "gamma":
+            variable.assign(draw.uniform(0.7, 1.3, shape))
+        elif len(shape) == 1:
+            variable.assign(draw.normal(0.0, 0.5, shape))
+        else:
+            fan_in = np.prod(shape[:-1])
+            variable.assign(draw.normal(0.0, np.sqrt(2 / fan_in), shape))
+    checkpoint = training.checkpoint_of(method.variables(), step=tf.Variable(STEP, dtype=tf.int64))
+    tf.train.CheckpointManager(checkpoint, os.path.join(directory, "checkpoints"), 3).save(checkpoint_number=STEP)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def editor(run_dir) -> Editor:
+    return Editor(run_dir)
+
+
+@pytest.fixture(scope="module")
+def inputs(editor) -> parity.Cases:
+    return parity.cases(editor)
+
+
+@pytest.fixture(scope="module")
+def exported(run_dir, tmp_path_factory) -> str:
+    """A whole export, then moved to another folder."""
+    first = tmp_path_factory.mktemp("first") / "export"
+    run_export.export(run_dir, str(first), list(run_export.FORMATS), None, "tests")
+    moved = tmp_path_factory.mktemp("moved") / "elsewhere"
+    os.rename(first, moved)
+    return str(moved)
+
+
+def test_cases_would_show_a_fault(inputs, editor):
+    """The live edits use the range, and every input matters by far more than the limits."""
+    assert len(inputs) == 8 and not inputs.noise[0].any() and inputs.noise[1:].all()
+    assert np.abs(inputs.image).max() <= 1 and inputs.edited.std() > 0.1
+    encode, edit = editor.text_encoder.encode, editor.method.edit
+    image, embedding, noise = inputs.image, encode(inputs.text), inputs.noise
+    for i, j, k in ((1, 0, 0), (0, 2, 0), (0, 0, 1)):
+        other = edit(image[i : i + 1], embedding[j : j + 1], noise[k : k + 1])
+        assert np.abs(other - inputs.edited[:1]).max() > 10 * parity.LIMITS[0]
+
+
+def test_report(exported):
+    with open(os.path.join(exported, "export.json"), encoding="utf-8") as file:
+        report = json.load(file)
+    assert sorted(os.listdir(exported)) == ["export.json", "saved_model", "simgan.tflite"]
+    assert (report["step"], report["image_size"], report["embedding_size"], report["noise_size"]) == (STEP, 16, 6, 5)
+    assert list(report["files"]) == ["saved_model/7", "simgan.tflite"]
+    assert report["files"]["simgan.tflite"]["bytes"] == os.path.getsize(os.path.join(exported, "simgan.tflite"))
+    served, on_device = (facts["checks"] for facts in report["files"].values())
+    assert list(served) == ["tf.saved_model.load", "classic Session", "C++ loader"]
+    assert list(on_device) == ["LiteRT embed", "LiteRT embed + edit"]
+    for name, check in (served | on_device).items():
+        assert check["n"] == 8 and check["finite"] is True and name in run_export.table(report)
+        assert check["max_error"] <= 2e-5 and check["mean_error"] <= 2e-6  # a tiny network stays far below LIMITS
+
+
+def test_moved_saved_model(exported, inputs):
+    """Batches 1 and 3 in another folder, the vocabulary being its own asset; one signature, with the agreed shapes."""
+    directory = os.path.join(exported, "saved_model", "7")
+    assert os.listdir(os.path.join(directory, "assets")) == ["vocabulary.txt"]
+    loaded = tf.saved_model.load(directory)
+    assert list(loaded.signatures) == ["serving_default"]
+    serve = loaded.signatures["serving_default"]
+    shapes = {name: (spec.shape.as_list(), spec.dtype) for name, spec in serve.structured_input_signature[1].items()}
+    assert shapes == {"image": ([None, 16, 16, 3], tf.float32), "text": ([None], tf.string),
+                      "noise": ([None, 5], tf.float32)}  # fmt: skip
+    for rows in (slice(2, 3), slice(3, 6)):
+        made = serve(image=tf.constant(inputs.image[rows]), text=tf.constant(inputs.text[rows]),
+                     noise=tf.constant(inputs.noise[rows]))  # fmt: skip
+        assert list(made) == ["edited"]
+        np.testing.assert_allclose(made["edited"], inputs.edited[rows], atol=2e-5)
+
+
+def test_no_variable_is_saved_twice(exported, editor):
+    """float32 values of phi and the generator, 4 bytes each, and no second copy."""
+    variables = [*editor.text_encoder.variables, *editor.method.variables()["generator"]]
+    data = os.path.join(exported, "saved_model", "7", "variables", "variables.data-00000-of-00001")
+    values = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
+    assert values <= os.path.getsize(data) < 1.5 * values + 5_000  # the object graph is in the same file
+
+
+def test_cpp_loader_refuses_a_tracked_keras_model(tmp_path, editor, inputs):
+    """The known wrong export passes tf.saved_model.load and must fail in the loader TensorFlow Serving uses."""
+    wrong = tf.Module()
+    wrong.layers = editor.method.generator.layers  # the mistake: Keras objects inside the exported module
+    wrong.weights = editor.text_encoder.variables
+    wrong.table = editor.text_encoder.vocabulary.table
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 16, 16, 3], tf.float32, "image"),
+                                  tf.TensorSpec([None], tf.string, "text"),
+                                  tf.TensorSpec([None, 5], tf.float32, "noise")])  # fmt: skip
+    def serve(image, text, noise):
+        return {"edited": editor.method.generator(image, editor.text_encoder.graph(text, wrong.table), noise)[0]}
+
+    directory = str(tmp_path / "wrong")
+    saved_model.save(wrong, directory, {saved_model.SIGNATURE: serve})
+    loaded = tf.saved_model.load(directory).signatures["serving_default"]
+    made = loaded(image=tf.constant(inputs.image), text=tf.constant(inputs.text), noise=tf.constant(inputs.noise))
+    np.testing.assert_allclose(made["edited"], inputs.edited, atol=2e-5)
+    with pytest.raises(ValueError, match="C\\+\\+ loader: error: .*(uninitialized|Could not find variable)"):
+        parity.run_cpp_loader(directory, inputs)
+
+
+def test_tflite_contract_and_embedding(exported, editor):
+    """A client that has only the file: tokenises by the packed words and rule, and gets phi."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = os.path.join(exported, "simgan.tflite")
+    with zipfile.ZipFile(path) as archive:
+        words = archive.read("vocabulary.txt").decode().splitlines()
+        contract = json.loads(archive.read("contract.json"))
+    assert words == ["<pad>", "<unk>", *WORDS]
+    assert contract["tokens"]["length"] == 9
+    assert (contract["image"]["size"], contract["image"]["load_size"]) == (16, 20)
+    unknown = contract["tokens"]["unknown"]
+    ids = [words.index(word) if word in words else unknown for word in "this odd flower has red".split()]
+    tokens = np.array([ids + [contract["tokens"]["padding"]] * (9 - len(ids))], np.int32)
+    assert tokens.tolist() == [[2, 1, 3, 4, 5, 0, 0, 0, 0]]
+    interpreter = Interpreter(path)
+    got = interpreter.get_signature_runner("embed")(tokens=tokens)["embedding"]
+    np.testing.assert_allclose(got, editor.text_encoder.encode(["this odd flower has red"]), atol=1e-6)
+    for name, signature in contract["signatures"].items():
+        runner = interpreter.get_signature_runner(name)
+        for side, details in (("inputs", runner.get_input_details()), ("outputs", runner.get_output_details())):
+            found = {key: {"shape": value["shape"].tolist(), "dtype": np.dtype(value["dtype"]).name}
+                     for key, value in details.items()}  # fmt: skip
+            assert found == signature[side]
+
+
+def test_tflite_has_only_built_in_ops(exported):
+    from ai_edge_litert import schema_py_generated as schema
+
+    with open(os.path.join(exported, "simgan.tflite"), "rb") as file:
+        model = schema.Model.GetRootAs(file.read(), 0)
+    codes = [model.OperatorCodes(i).BuiltinCode() for i in range(model.OperatorCodesLength())]
+    assert schema.BuiltinOperator.CONV_2D in codes and schema.BuiltinOperator.TRANSPOSE_CONV in codes
+    assert schema.BuiltinOperator.CUSTOM not in codes  # Flex ops are custom ones
+
+
+def test_conversion_leaves_keras_as_it_was(tmp_path, editor, inputs, capfd):
+    keras.utils.set_random_seed(5)
+    expected = keras.random.normal([3]).numpy()
+    state = keras.config.floatx(), keras.config.image_data_format(), keras.config.dtype_policy().name
+    keras.utils.set_random_seed(5)
+    tflite.write(editor, str(tmp_path / "m.tflite"))
+    assert (keras.config.floatx(), keras.config.image_data_format(), keras.config.dtype_policy().name) == state
+    np.testing.assert_array_equal(keras.random.normal([3]).numpy(), expected)
+    embedding = tf.constant(editor.text_encoder.encode(inputs.text))
+    again = editor.method.edit(inputs.image[:1], embedding[:1], inputs.noise[:1])
+    np.testing.assert_array_equal(again, inputs.edited[:1])
+    assert capfd.readouterr() == ("", "")
+    assert os.listdir(tmp_path) == ["m.tflite"]
+
+
+def test_a_changed_variable_fails_parity(exported, editor):
+    """One moving variance of 8 values, 10 % off in the live model: each file is seen to differ, with the numbers."""
+    variance = editor.method.generator.norm2.variance
+    kept = variance.numpy()
+    variance.assign(kept * 1.1)
+    changed = parity.cases(editor)
+    variance.assign(kept)
+    numbers = r"differs from the live model by \d\.\d\de-0[12] at most and \d\.\d\de-0[123] on average over 8 inputs"
+    with pytest.raises(ValueError, match=f"SavedModel by tf.saved_model.load: {numbers}; allowed are 1e-03 and 5e-05"):
+        parity.check_saved_model(os.path.join(exported, "saved_model", "7"), changed)
+    with pytest.raises(ValueError, match=f"TFLite embed \\+ edit: {numbers}; allowed are 1e-03 and 5e-05"):
+        parity.check_tflite(os.path.join(exported, "simgan.tflite"), changed, editor)
+
+
+def test_a_failed_check_leaves_the_old_export(tmp_path, run_dir, monkeypatch):
+    """A word vector damaged while writing: no new export, and the one that was there stays as it was."""
+    write = tflite.write
+
+    def faulty(editor, path):
+        word_vectors = editor.text_encoder.variables[0]
+        kept = word_vectors.numpy()
+        word_vectors.assign(kept * np.nan)
+        write(editor, path)
+        word_vectors.assign(kept)
+
+    monkeypatch.setattr(tflite, "write", faulty)
+    out_dir = tmp_path / "out"
+    os.makedirs(out_dir)
+    (out_dir / "export.json").write_text("before")
+    with pytest.raises(ValueError, match=r"TFLite embed: 48 of 48 values are not finite; not exported\."):
+        run_export.export(run_dir, str(out_dir), ["tflite"], None, "tests")
+    assert os.listdir(tmp_path) == ["out"] and os.listdir(out_dir) == ["export.json"]
+    assert (out_dir / "export.json").read_text() == "before"
+
+
+def test_cases_from_records(tmp_path, editor):
+    """Grey pictures of value 0, 51, 102 are images of -1, -0.6, -0.2; every second caption is bent."""
+    def examples():
+        for i in range(3):
+            picture = tf.io.encode_png(tf.fill([24, 30, 3], tf.constant(51 * i, tf.uint8))).numpy()
+            yield records.Example(picture, f"image_{i}", i + 1, (f"red flower {i}", "never used"))
+
+    split = records.write_split(str(tmp_path), "test", examples(), 1)
+    records.write_info(str(tmp_path), {"splits": {"test": split}, "shards": 1, "format_version": 1})
+    found = parity.cases(editor, str(tmp_path))
+    assert found.image.shape == (3, 16, 16, 3) and found.pictures == "first 3 test pictures of the records"
+    expected = np.array([-1, -0.6, -0.2]).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(found.image, np.broadcast_to(expected, found.image.shape), atol=1e-6)
+    assert found.text == ["red flower 0", "RED, FLOWER, 1!", "red flower 2"]
+    with pytest.raises(FileNotFoundError, match="dataset.json"):
+        parity.cases(editor, str(tmp_path / "none"))
+
+
+def test_compare():
+    """Errors 0, 0, 0.3, 0.1: max 0.3, mean 0.1, mean square 0.025, PSNR 10 log10(4 / 0.025) = 22.04 dB."""
+    expected = np.zeros([1, 4])
+    got = np.array([[0, 0, 0.3, -0.1]])
+    found = parity.compare("x", got, expected, (0.31, 0.11))
+    assert found["max_error"] == pytest.approx(0.3) and found["mean_error"] == pytest.approx(0.1)
+    assert found["psnr_db"] == 22.0 and found["n"] == 1
+    assert parity.compare("x", expected, expected, (0.0, 0.0))["psnr_db"] is None
+    with pytest.raises(ValueError, match="x: differs .* 3.00e-01 at most and 1.00e-01 on average.* 2e-01 "):
+        parity.compare("x", got, expected, (0.2, 0.2))
+    with pytest.raises(ValueError, match="1.00e-01 on average"):
+        parity.compare("x", got, expected, (0.4, 0.09))
+    with pytest.raises(ValueError, match="2 of 4 values are not finite"):
+        parity.compare("x", np.array([[0, np.nan, np.inf, 0]]), expected, (9.0, 9.0))
+    with pytest.raises(ValueError, match=r"shape \[1, 3\], the live model \[1, 4\]"):
+        parity.compare("x", got[:, :3], expected, (9.0, 9.0))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "run_export.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_command(tmp_path, run_dir):
+    """The whole command: nothing on stderr but the progress bar, a table, and a second export replaces the first."""
+    out_dir = tmp_path / "out"
+    os.makedirs(out_dir / "saved_model" / "1")
+    (out_dir / "export.json").write_text(json.dumps({"step": 1}))
+    done = run(f"--run_dir={run_dir}", f"--out_dir={out_dir}", "--formats=tflite")
+    assert done.returncode == 0, done.stderr
+    shown = done.stderr.replace("\r", "\n").splitlines()
+    assert [line for line in shown if line.strip() and not line.startswith("exporting")] == []
+    assert "LiteRT embed + edit" in done.stdout and "in place of the export of step 1" in done.stdout
+    assert sorted(os.listdir(tmp_path)) == ["out"] and sorted(os.listdir(out_dir)) == ["export.json", "simgan.tflite"]
+
+
+def test_bad_input_is_one_line(tmp_path, run_dir, editor):
+    os.makedirs(tmp_path / "full")
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    for arguments, message in (
+        ([f"--run_dir={tmp_path}/no"], "/no' is no run directory"),
+        ([f"--run_dir={run_dir}", "--formats=saved_model,onnx"], "onnx' must be one or more of saved_model, tflite"),
+        ([f"--run_dir={run_dir}", f"--out_dir={tmp_path}/full"], "exists and is no export"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and message in done.stderr
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+    fresh = str(tmp_path / "fresh")
+    editor.text_encoder.save(os.path.join(fresh, "text_encoder"))
+    training.claim(fresh, CONFIG, {"fingerprint": "none"}, "tests")
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet: train it"):
+        run_export.export(fresh, str(tmp_path / "out"), ["tflite"], None, "tests")
+    assert not os.path.exists(tmp_path / "out.partial")

@@ -1,0 +1,350 @@
+"""SIMGAN held to the paper: census, shapes, parameter counts, switches, and one whole step against plain TensorFlow."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from simgan_tf.config import PRESETS
+from simgan_tf.layers import BatchNorm
+from simgan_tf.methods.simgan import SIMGAN, Discriminator, Generator, mismatched
+from tests.conftest import EMBEDDING, TINY, random_batch
+
+
+def leaves(network):
+    """Every layer of a network that holds no other layer, in the order of definition."""
+    return [layer for layer in network._flatten_layers(include_self=False) if not list(layer._layers)]
+
+
+def count(network, kind, **having):
+    return sum(type(layer) is kind and all(getattr(layer, k) == v for k, v in having.items()) for layer in leaves(network))
+
+
+# ---------------------------------------------------------------------------------------------- the paper's networks
+
+
+@pytest.fixture(scope="module")
+def paper_networks():
+    """G and D of the paper's preset with an embedding of 300, built on symbolic inputs: no picture is computed."""
+    config = PRESETS["simgan_oxford102"]
+    generator, discriminator = Generator(config), Discriminator(config)
+    image = tf.TensorSpec([2, 256, 256, 3])
+    phi, noise = tf.TensorSpec([2, 300]), tf.TensorSpec([2, 128])
+    shapes = {}
+
+    @tf.function
+    def trace(image, phi, noise):
+        edited, mean, log_sigma = generator(image, phi, noise)
+        shapes.update(edited=edited.shape, mean=mean.shape, score=discriminator(image, phi).shape)
+        x = generator.conv3(generator.conv2(generator.conv1(image)))
+        shapes.update(bottleneck=x.shape)
+        x = image
+        for i in range(discriminator.depth):
+            x = getattr(discriminator, f"conv{i}")(x)
+        shapes.update(before_head=x.shape)
+
+    trace.get_concrete_function(image, phi, noise)
+    return generator, discriminator, shapes
+
+
+def test_layer_census_of_the_paper(paper_networks):
+    """Sec. 3.1: encoder 3, 16 units of 2, decoder 2 transposed; D 8. Beside them the fusing and the last convolution."""
+    generator, discriminator, _ = paper_networks
+    units = [layer for layer in generator.layers if type(layer).__name__ == "Residual"]
+    assert len(units) == 16
+    assert all(count(unit, keras.layers.Conv2D) == 2 for unit in units)
+    assert count(generator, keras.layers.Conv2DTranspose) == 2
+    assert count(generator, keras.layers.Conv2D) == 3 + 1 + 2 * 16 + 1
+    assert [generator.conv1.strides, generator.conv2.strides, generator.conv3.strides] == [(1, 1), (2, 2), (2, 2)]
+    assert count(discriminator, keras.layers.Conv2D) == 8
+    assert count(discriminator, keras.layers.Conv2D, strides=(2, 2)) == 6
+
+
+def test_shapes_of_the_paper(paper_networks):
+    _, _, shapes = paper_networks
+    assert shapes["edited"] == (2, 256, 256, 3)
+    assert shapes["mean"] == (2, 128)
+    assert shapes["bottleneck"] == (2, 64, 64, 256)
+    assert shapes["before_head"] == (2, 4, 4, 512)
+    assert shapes["score"] == (2,)
+
+
+def trainable(network):
+    return sum(int(np.prod(weight.shape)) for weight in network.trainable_variables)
+
+
+def test_generator_parameters_from_the_layer_table(paper_networks):
+    """kernel x kernel x in x out, + out with a bias, + 2 x out with batch norm; methods' table of Sec. 1.3."""
+    unit = 2 * (3 * 3 * 256 * 256 + 2 * 256)
+    expected = (
+        (3 * 3 * 3 * 64 + 64)  # e1
+        + (4 * 4 * 64 * 128 + 2 * 128)  # e2
+        + (4 * 4 * 128 * 256 + 2 * 256)  # e3
+        + 2 * (300 * 128 + 128)  # conditioning augmentation
+        + (3 * 3 * (256 + 128) * 256 + 2 * 256)  # fuse
+        + 16 * unit
+        + (4 * 4 * 256 * 128 + 2 * 128)  # u1
+        + (4 * 4 * 128 * 64 + 2 * 64)  # u2
+        + (3 * 3 * 64 * 3 + 3)  # out
+    )
+    assert trainable(paper_networks[0]) == expected
+
+
+def test_discriminator_parameters_from_the_layer_table(paper_networks):
+    widths = [64, 128, 256, 512, 512, 512]
+    expected = 4 * 4 * 3 * 64 + 64  # d1
+    expected += sum(4 * 4 * a * b + 2 * b for a, b in zip(widths[:-1], widths[1:], strict=True))  # d2..d6
+    expected += 300 * 128 + 128  # text
+    expected += 1 * 1 * (512 + 128) * 512 + 2 * 512  # d7
+    expected += 4 * 4 * 512 * 1 + 1  # d8
+    assert trainable(paper_networks[1]) == expected
+
+
+def test_only_convolutions_without_batch_norm_have_a_bias(paper_networks):
+    for network, biased in ((paper_networks[0], 2), (paper_networks[1], 2)):
+        kinds = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
+        assert sum(isinstance(layer, kinds) and layer.use_bias for layer in leaves(network)) == biased
+
+
+def test_batch_norm_everywhere_but_first_and_last(paper_networks):
+    """G: e2, e3, fuse, 32 in the units, u1, u2. D: d2..d7."""
+    assert count(paper_networks[0], BatchNorm) == 2 + 1 + 32 + 2
+    assert count(paper_networks[1], BatchNorm) == 6
+
+
+# -------------------------------------------------------------------------------------------------------- the switches
+
+SWITCHES = [
+    {"encoder_kernels": "7-3-3"}, {"fuse": "conv"}, {"fuse": "1x1_relu"}, {"fuse": "none"}, {"fuse": "none", "trunk_skip": True},
+    {"residual_relu": False}, {"trunk_skip": True}, {"decoder": "resize"}, {"decoder": "resize", "output": "transposed"},
+    {"output": "conv7"}, {"output": "transposed"}, {"first_norm": True}, {"noise": "truncated"}, {"d_widest": 32},
+    {"d_layout": "b"}, {"d_layout": "c", "image_size": 64, "load_size": 64}, {"mismatch": "other_class"},
+    {"same_mismatch": False}, {"kl_reduction": "sum"}, {"cycle_code": "sampled"}, {"statistics": "both"},
+    {"precision": "mixed_bfloat16"}, {"units": 0}, {},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_every_switch_trains(switch):
+    """One step: finite terms that sum to the totals, and every trainable weight of both networks moves."""
+    config = dataclasses.replace(TINY, **switch)
+    method = SIMGAN(config, EMBEDDING)
+    size = config.image_size
+    batch = {**random_batch(0), "image": tf.random.stateless_uniform([4, size, size, 3], [0, 0], -1.0, 1.0)}
+    weights = method.generator.trainable_variables + method.discriminator.trainable_variables
+    before = [weight.numpy() for weight in weights]
+    terms = {name: float(value) for name, value in method.train_step(batch, tf.constant(0, tf.int64)).items()}
+    assert np.isfinite(list(terms.values())).all()
+    assert terms["d_loss"] == pytest.approx(terms["d_real"] + terms["d_mismatched"] + terms["d_edited"], rel=1e-5)
+    assert terms["g_loss"] == pytest.approx(terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"], rel=1e-5)
+    stuck = [weight.path for weight, old in zip(weights, before, strict=True) if np.array_equal(weight, old)]
+    assert not stuck
+    edited = method.edit(batch["image"], batch["embedding"], tf.zeros([4, config.ca_size])).numpy()
+    assert edited.shape == (4, size, size, 3) and edited.dtype == np.float32 and np.abs(edited).max() <= 1.0
+
+
+def test_mixed_precision_leaves_the_global_policy_alone():
+    before = keras.config.dtype_policy()
+    SIMGAN(dataclasses.replace(TINY, precision="mixed_bfloat16"), EMBEDDING)
+    assert keras.config.dtype_policy() == before
+
+
+# ------------------------------------------------------------------------------------------------------------ the step
+
+
+def snapshot(method):
+    return {part: [variable.numpy() for variable in variables] for part, variables in method.variables().items()}
+
+
+def test_learning_rate_halves_every_50_epochs():
+    """2e-4 at epochs 0-49, 1e-4 at 50, 2e-4 / 64 at 300, 2e-4 / 2048 at 599; 553 steps an epoch on CUB."""
+    rate = SIMGAN(TINY, EMBEDDING, steps_per_epoch=553).g_optimizer._learning_rate
+    for epoch, expected in ((0, 2e-4), (49, 2e-4), (50, 1e-4), (300, 3.125e-6), (599, 9.765625e-8)):
+        for step in (epoch * 553, epoch * 553 + 552):
+            assert float(rate(step)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_halving_can_be_off():
+    assert float(SIMGAN(dataclasses.replace(TINY, halve_every=0), EMBEDDING).d_optimizer.learning_rate) == pytest.approx(2e-4)
+
+
+def test_d_update_leaves_g_bit_identical_and_the_reverse(batch, monkeypatch):
+    """With one optimizer made idle, its network's trainable weights must not move, and the other's must."""
+    for idle, still, moving in (("g_optimizer", "generator", "discriminator"), ("d_optimizer", "discriminator", "generator")):
+        method = SIMGAN(TINY, EMBEDDING)
+        networks = {"generator": method.generator, "discriminator": method.discriminator}
+        monkeypatch.setattr(getattr(method, idle), "apply", lambda gradients, weights: None)
+        before = {name: [w.numpy() for w in network.trainable_variables] for name, network in networks.items()}
+        method.train_step(batch, tf.constant(0, tf.int64))
+        for old, weight in zip(before[still], networks[still].trainable_variables, strict=True):
+            np.testing.assert_array_equal(old, weight)
+        assert any(not np.array_equal(o, w) for o, w in zip(before[moving], networks[moving].trainable_variables, strict=True))
+
+
+def test_kl_depends_on_the_mismatching_text_only(batch):
+    """The KL of a batch is that of its rolled texts: with one text replaced by itself rolled, the mean is the same; with
+    the last picture's text changed (t_bar of picture 0) it changes, and the noise does not matter."""
+    def kl(batch, step):
+        keras.utils.set_random_seed(0)
+        return float(SIMGAN(TINY, EMBEDDING).train_step(batch, tf.constant(step, tf.int64))["g_kl"])
+
+    keras.utils.set_random_seed(0)
+    augment = SIMGAN(TINY, EMBEDDING).generator.augment
+    mean, log_sigma = (value.numpy() for value in augment(np.roll(batch["embedding"], 1, axis=0)))
+    by_hand = np.mean(0.5 * (np.exp(2 * log_sigma) + mean**2 - 1) - log_sigma)
+    assert kl(batch, 0) == pytest.approx(by_hand, rel=1e-5)
+    assert kl(batch, 7) == kl(batch, 0)
+
+
+def test_cycle_pass_is_deterministic_by_default_and_sampled_on_request(batch):
+    """The way back must not see the noise: with a code of sigma near 0 on the way there, only `sampled` changes it."""
+    assert TINY.cycle_code == "mean"
+    method = SIMGAN(TINY, EMBEDDING)
+    zeros = tf.zeros([4, TINY.ca_size])
+    first = method.generator(batch["image"], batch["embedding"], zeros, training=True, update=False)[0]
+    second = method.generator(batch["image"], batch["embedding"], zeros, training=True, update=False)[0]
+    np.testing.assert_array_equal(first, second)
+
+
+def test_moving_statistics_come_from_the_edited_pass_alone(batch):
+    """After one step e2's moving mean is 0.1 x the mean over real pictures; `both` mixes the edited pictures in."""
+    def moving_mean(statistics):
+        keras.utils.set_random_seed(0)
+        method = SIMGAN(dataclasses.replace(TINY, statistics=statistics), EMBEDDING)
+        generator = method.generator
+        features = generator.conv2(tf.nn.relu(generator.conv1(batch["image"])))
+        expected = 0.1 * np.mean(features, axis=(0, 1, 2))
+        method.train_step(batch, tf.constant(0, tf.int64))
+        return np.asarray(generator.norm2.mean), expected
+
+    found, expected = moving_mean("edited")
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+    found, expected = moving_mean("both")
+    assert np.abs(found - expected).max() > 1e-3
+
+
+def test_noise_is_a_function_of_seed_and_step_and_changes_the_edit(batch):
+    method = SIMGAN(TINY, EMBEDDING)
+    image, phi = batch["image"][:1], batch["embedding"][:1]
+    first, again, other = (method.draw_noise(1, [0, s]) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(method.edit(image, phi, first), method.edit(image, phi, again))
+    assert np.abs(method.edit(image, phi, first) - method.edit(image, phi, other)).max() > 0
+    many = method.draw_noise(5000, [0, 0]).numpy()
+    assert abs(many.std() - 1) < 0.02 and np.abs(many).max() > 3
+    truncated = SIMGAN(dataclasses.replace(TINY, noise="truncated"), EMBEDDING).draw_noise(5000, [0, 0]).numpy()
+    assert np.abs(truncated).max() <= 2
+
+
+def test_mismatched_rolls_by_one():
+    phi = tf.constant([[0.0], [1.0], [2.0]])
+    np.testing.assert_array_equal(mismatched(phi, tf.constant([1, 1, 1]), "roll")[:, 0], [2, 0, 1])
+
+
+def test_mismatched_of_another_class():
+    """Classes a a b a: picture 0 looks back to 3 (a), 2 (b); 1 to 0 (a), 3 (a), 2; 2 to 1; 3 to 2."""
+    phi = tf.constant([[0.0], [1.0], [2.0], [3.0]])
+    np.testing.assert_array_equal(mismatched(phi, tf.constant([5, 5, 9, 5]), "other_class")[:, 0], [2, 2, 1, 2])
+    np.testing.assert_array_equal(mismatched(phi, tf.constant([5, 5, 5, 5]), "other_class")[:, 0], [3, 0, 1, 2])
+
+
+# --------------------------------------------------------------- a second implementation of the step, in plain TensorFlow
+
+
+def plain_norm(x, gamma, beta):
+    mean, variance = tf.nn.moments(x, [0, 1, 2])
+    return gamma * (x - mean) / tf.sqrt(variance + 1e-5) + beta
+
+
+def plain_generator(w, image, phi, noise):
+    """G of TINY from a flat list of weights, in the order of the layer table."""
+    w = iter(w)
+    x = tf.nn.relu(tf.nn.conv2d(image, next(w), 1, "SAME") + next(w))
+    for _ in range(2):
+        x = tf.nn.relu(plain_norm(tf.nn.conv2d(x, next(w), 2, "SAME"), next(w), next(w)))
+    mean = phi @ next(w) + next(w)
+    mean = tf.maximum(mean, 0.2 * mean)
+    log_sigma = phi @ next(w) + next(w)
+    log_sigma = tf.maximum(log_sigma, 0.2 * log_sigma)
+    code = (mean + tf.exp(log_sigma) * noise)[:, None, None, :] * tf.ones([1, x.shape[1], x.shape[2], 1])
+    x = tf.nn.relu(plain_norm(tf.nn.conv2d(tf.concat([x, code], 3), next(w), 1, "SAME"), next(w), next(w)))
+    for _ in range(TINY.units):
+        y = tf.nn.relu(plain_norm(tf.nn.conv2d(x, next(w), 1, "SAME"), next(w), next(w)))
+        x = tf.nn.relu(x + plain_norm(tf.nn.conv2d(y, next(w), 1, "SAME"), next(w), next(w)))
+    for _ in range(2):
+        kernel = next(w)
+        shape = [x.shape[0], 2 * x.shape[1], 2 * x.shape[2], kernel.shape[2]]
+        x = tf.nn.relu(plain_norm(tf.nn.conv2d_transpose(x, kernel, shape, 2, "SAME"), next(w), next(w)))
+    x = tf.tanh(tf.nn.conv2d(x, next(w), 1, "SAME") + next(w))
+    assert next(w, None) is None
+    return x, mean, log_sigma
+
+
+def plain_discriminator(w, image, phi):
+    text_kernel, text_bias, *w = w  # the text layer is made first
+    w = iter(w)
+    x = tf.nn.conv2d(image, next(w), 2, "SAME") + next(w)
+    x = tf.maximum(x, 0.2 * x)
+    x = plain_norm(tf.nn.conv2d(x, next(w), 2, "SAME"), next(w), next(w))
+    x = tf.maximum(x, 0.2 * x)
+    text = phi @ text_kernel + text_bias
+    text = tf.maximum(text, 0.2 * text)[:, None, None, :] * tf.ones([1, 4, 4, 1])
+    x = plain_norm(tf.nn.conv2d(tf.concat([x, text], 3), next(w), 1, "SAME"), next(w), next(w))
+    x = tf.maximum(x, 0.2 * x)
+    x = tf.nn.conv2d(x, next(w), 1, "VALID") + next(w)
+    assert next(w, None) is None
+    return x[:, 0, 0, 0]
+
+
+def adam(weight, gradient, rate=2e-4, beta1=0.5, beta2=0.999, epsilon=1e-8):
+    """First step of Adam, TensorFlow 1's epsilon: m = (1-b1) g, v = (1-b2) g^2, rate sqrt(1-b2) / (1-b1) m / (sqrt v + e)."""
+    m, v = (1 - beta1) * gradient, (1 - beta2) * gradient**2
+    return weight - rate * np.sqrt(1 - beta2) / (1 - beta1) * m / (np.sqrt(v) + epsilon)
+
+
+def plain_variables(network):
+    return [tf.Variable(weight.numpy()) for weight in network.trainable_variables]
+
+
+def test_one_whole_step_against_plain_tensorflow(batch):
+    """Terms, weights of both networks after the step: D first on a constant x_hat, then G through the updated D."""
+    method = SIMGAN(TINY, EMBEDDING)
+    g, d = plain_variables(method.generator), plain_variables(method.discriminator)
+    x, phi = batch["image"], batch["embedding"]
+    phi_bar = tf.concat([phi[-1:], phi[:-1]], 0)
+    noise = tf.random.stateless_normal([4, TINY.ca_size], [TINY.seed, 2 * 3])
+
+    edited = plain_generator(g, x, phi_bar, noise)[0]
+    with tf.GradientTape() as tape:
+        terms = {
+            "d_real": tf.reduce_mean((plain_discriminator(d, x, phi) - 1) ** 2),
+            "d_mismatched": tf.reduce_mean(plain_discriminator(d, x, phi_bar) ** 2),
+            "d_edited": tf.reduce_mean(plain_discriminator(d, edited, phi_bar) ** 2),
+        }
+        loss = sum(terms.values())
+    d_after = [adam(weight.numpy(), grad.numpy()) for weight, grad in zip(d, tape.gradient(loss, d), strict=True)]
+    for weight, value in zip(d, d_after, strict=True):
+        weight.assign(value)
+    with tf.GradientTape() as tape:
+        edited, mean, log_sigma = plain_generator(g, x, phi_bar, noise)
+        back = plain_generator(g, edited, phi, tf.zeros_like(noise))[0]
+        terms |= {
+            "g_adversarial": tf.reduce_mean((plain_discriminator(d, edited, phi_bar) - 1) ** 2),
+            "g_cycle": 10 * tf.reduce_mean(tf.abs(back - x)),
+            "g_kl": tf.reduce_mean((tf.exp(log_sigma) ** 2 + mean**2 - 1) / 2 - log_sigma),
+        }
+        loss = terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"]
+    gradients = tape.gradient(loss, g)
+    g_after = [adam(weight.numpy(), grad.numpy()) for weight, grad in zip(g, gradients, strict=True)]
+
+    found = method.train_step(batch, tf.constant(3, tf.int64))
+    for name, value in terms.items():
+        assert float(found[name]) == pytest.approx(float(value), rel=1e-4), name
+    for network, after in ((method.discriminator, d_after), (method.generator, g_after)):
+        for weight, expected in zip(network.trainable_variables, after, strict=True):
+            # Adam's first step is near +-2e-4 whatever the gradient; where the gradient is rounding noise its sign may
+            # differ, so one such value in a hundred is allowed, and none may be further off than two steps.
+            off = np.abs(weight.numpy() - expected)
+            assert off.max() <= 4.1e-4 and np.mean(off > 2e-6) <= 0.01, weight.path
