@@ -1,6 +1,6 @@
 """Exports a trained run: SavedModel and TFLite, each held against the live model before it gets its final name.
 
-    python run_export.py --run_dir=runs/demo
+python run_export.py --run_dir=runs/demo
 """
 
 import json
@@ -45,7 +45,7 @@ def export(run_dir: str, out_dir: str, formats: list[str], records_dir: str | No
 
     from tqdm import tqdm
 
-    from export.quiet import quiet
+    from simgan_tf.quiet import quiet
 
     with quiet():
         from export import parity, saved_model, tflite
@@ -118,8 +118,12 @@ def _versions() -> dict[str, str]:
     import keras
     import tensorflow as tf
 
-    return {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__,
-            "ai-edge-litert": metadata.version("ai-edge-litert")}
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "ai-edge-litert": metadata.version("ai-edge-litert"),
+    }
 
 
 def _replace(partial: str, out_dir: str) -> None:
@@ -149,8 +153,10 @@ def table(report: dict[str, Any]) -> str:
         shown = f"{name:<24}{facts['bytes'] / 1e6:>9.2f}"
         for loader, check in facts["checks"].items():
             psnr = "same" if check["psnr_db"] is None else f"{check['psnr_db']:.1f}"
-            lines.append(f"{shown:<33}  {loader:<22}{check['n']:>3}{check['max_error']:>11.1e}"
-                         f"{check['mean_error']:>12.1e}{psnr:>9}")
+            lines.append(
+                f"{shown:<33}  {loader:<22}{check['n']:>3}{check['max_error']:>11.1e}"
+                f"{check['mean_error']:>12.1e}{psnr:>9}"
+            )
             shown = ""
     return "\n".join(lines)
 

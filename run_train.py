@@ -1,6 +1,6 @@
 """Trains a method on built records: flags to Config, records to batches, train(). Calling it again resumes.
 
-    python run_train.py --preset=simgan_demo --records_dir=runs/demo/records --run_dir=runs/demo
+python run_train.py --preset=simgan_demo --records_dir=runs/demo/records --run_dir=runs/demo
 """
 
 import os
@@ -15,7 +15,9 @@ from simgan_tf import config as configs
 
 def define_flags() -> None:
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
-    flags.DEFINE_string("run_dir", None, "Folder of this run; holds text_encoder/ from simgan_tf.text.train.", required=True)
+    flags.DEFINE_string(
+        "run_dir", None, "Folder of this run; holds text_encoder/ from simgan_tf.text.train.", required=True
+    )
     configs.define_flags()
     flags.adopt_module_key_flags(configs)
 
@@ -24,6 +26,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     config = configs.from_flags(values)  # before TensorFlow starts, so that a wrong flag costs no time
 
+    cli.start_tensorflow()
     import keras
     import tensorflow as tf
     from PIL import Image
@@ -37,16 +40,27 @@ def main(argv: list[str]) -> None:
     info = records.read_info(values.records_dir)
     encoder = TextEncoder.load(os.path.join(values.run_dir, "text_encoder"))
     split = pipeline.load_split(values.records_dir, "train")
-    training.claim(values.run_dir, config, {name: info[name] for name in ("dataset", "fingerprint", "splits")},
-                   shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]))
+    training.claim(
+        values.run_dir,
+        config,
+        {name: info[name] for name in ("dataset", "fingerprint", "splits")},
+        shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+    )
 
     captions = [caption for of_picture in split.captions for caption in of_picture]
     tokens, embeddings = encoder.vocabulary.batch(captions, encoder.length), encoder.encode(captions)
 
     def batches(step: int) -> tf.data.Dataset:
         return pipeline.training_batches(
-            split, embeddings, tokens, image_size=config.image_size, load_size=config.load_size,
-            batch_size=config.batch_size, seed=config.seed, start_step=step, flip=config.flip,
+            split,
+            embeddings,
+            tokens,
+            image_size=config.image_size,
+            load_size=config.load_size,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start_step=step,
+            flip=config.flip,
             rotate_degrees=config.rotate_degrees,
         )
 
@@ -58,7 +72,9 @@ def main(argv: list[str]) -> None:
     sources = pipeline.evaluation_images(shown, config.image_size, config.load_size)
 
     def draw_sheet() -> Image.Image:
-        return figures.edits(method, encoder, sources, [captions[0] for captions in shown.captions], list(config.sentences))
+        return figures.edits(
+            method, encoder, sources, [captions[0] for captions in shown.captions], list(config.sentences)
+        )
 
     training.train(method, batches, config, values.run_dir, len(split.keys), draw_sheet)
 

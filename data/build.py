@@ -1,6 +1,11 @@
 """The command that turns a raw data set into record files and dataset.json.
 Must not know batches, embeddings' meaning or a model."""
 
+from simgan_tf import cli
+
+if __name__ == "__main__":
+    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+
 import hashlib
 import itertools
 import os
@@ -14,7 +19,6 @@ import tqdm
 from absl import flags
 
 from data import demo, oxford102, records
-from simgan_tf import cli
 
 CHUNK = 64  # pictures in flight for each worker, which bounds the memory
 

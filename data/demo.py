@@ -23,8 +23,19 @@ from tqdm import tqdm
 from data.painter import CENTRES, COLOURS, SHAPES, Flower, draw, generator, pick, shuffled
 
 PAINTER = 1  # raised whenever the same arguments draw another picture
-NUMBERS = {4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine", 10: "ten", 11: "eleven", 12: "twelve",
-           13: "thirteen", 14: "fourteen"}
+NUMBERS = {
+    4: "four",
+    5: "five",
+    6: "six",
+    7: "seven",
+    8: "eight",
+    9: "nine",
+    10: "ten",
+    11: "eleven",
+    12: "twelve",
+    13: "thirteen",
+    14: "fourteen",
+}
 TEMPLATES = (
     "this flower has {petal} petals with a {centre} center",
     "this flower has {shape} {petal} petals and a {centre} center",
@@ -102,11 +113,20 @@ def captions(flower: Flower, index: int, seed: int = 0) -> list[str]:
     rng = generator(seed, index, 1)
     sentences = []
     for template in shuffled(rng, TEMPLATES)[:10]:
-        sentences.append(template.format(
-            petal=flower.colour, shape=pick(rng, SHAPES[flower.shape][3]), number=NUMBERS[flower.petals],
-            centre=flower.centre, part=pick(rng, PARTS)).replace("a orange", "an orange"))
+        sentences.append(
+            template.format(
+                petal=flower.colour,
+                shape=pick(rng, SHAPES[flower.shape][3]),
+                number=NUMBERS[flower.petals],
+                centre=flower.centre,
+                part=pick(rng, PARTS),
+            ).replace("a orange", "an orange")
+        )
     return sentences
+
+
 # ---- the folder ----
+
 
 def _encoded(pixels: np.ndarray, kind: str) -> bytes:
     buffer = io.BytesIO()
@@ -123,7 +143,8 @@ def _paint(job: tuple[int, int, Flower], folder: str, size: int, seed: int) -> N
     (root / "jpg" / f"{key}.jpg").write_bytes(_encoded(pixels, "JPEG"))
     (root / "masks" / f"{key}.png").write_bytes(_encoded(mask.astype(np.uint8) * np.uint8(255), "PNG"))
     (root / "text_c10" / f"class_{number:05d}" / f"{key}.txt").write_bytes(
-        "".join(sentence + "\n" for sentence in captions(flower, index, seed)).encode())
+        "".join(sentence + "\n" for sentence in captions(flower, index, seed)).encode()
+    )
 
 
 def _already_there(root: pathlib.Path, arguments: dict) -> bool:
@@ -155,29 +176,47 @@ def _already_there(root: pathlib.Path, arguments: dict) -> bool:
     return True
 
 
-def write(raw_dir: str, images_per_class: int = 48, classes: int = 102, size: int = 96, seed: int = 0,
-          workers: int | None = None) -> None:
+def write(
+    raw_dir: str,
+    images_per_class: int = 48,
+    classes: int = 102,
+    size: int = 96,
+    seed: int = 0,
+    workers: int | None = None,
+) -> None:
     """Writes the demo set to `raw_dir`, or says that the same set is already there.
 
     size: side of the square pictures in pixels. workers: processes, which change no byte; None means one for each
     processor, and one alone for a small set.
     Raises: ValueError for an argument out of range or a `raw_dir` with other content.
     """
-    for name, value, low, high in (("images_per_class", images_per_class, 1, 980), ("classes", classes, 2, 102),
-                                   ("size", size, 32, 512), ("seed", seed, 0, 2**32 - 1)):
+    for name, value, low, high in (
+        ("images_per_class", images_per_class, 1, 980),
+        ("classes", classes, 2, 102),
+        ("size", size, 32, 512),
+        ("seed", seed, 0, 2**32 - 1),
+    ):
         if not low <= value <= high:
             raise ValueError(f"{name}={value} must be from {low} to {high}.")
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} must be 1 or more, or None for one a processor.")
     root = pathlib.Path(raw_dir)
-    arguments = {"painter": PAINTER, "images_per_class": images_per_class, "classes": classes, "size": size,
-                 "seed": seed}
+    arguments = {
+        "painter": PAINTER,
+        "images_per_class": images_per_class,
+        "classes": classes,
+        "size": size,
+        "seed": seed,
+    }
     if _already_there(root, arguments):
         print(f"{raw_dir}: this demo set is already there.")
         return
     kinds = flowers(classes, seed)
-    jobs = [(number * images_per_class + turn + 1, number + 1, flower)
-            for number, flower in enumerate(kinds) for turn in range(images_per_class)]
+    jobs = [
+        (number * images_per_class + turn + 1, number + 1, flower)
+        for number, flower in enumerate(kinds)
+        for turn in range(images_per_class)
+    ]
     if workers is None:
         workers = min(os.cpu_count() or 1, math.ceil(len(jobs) / 100))
     partial = root.with_name(f"{root.name}.partial-{os.getpid()}")
@@ -208,7 +247,7 @@ def _write_tables(root: pathlib.Path, jobs: list[tuple[int, int, Flower]], class
     """Labels, petal colours and the two class lists."""
     labels = io.BytesIO()
     scipy.io.savemat(labels, {"labels": np.array([[number for _, number, _ in jobs]], np.uint8)})
-    (root / "imagelabels.mat").write_bytes(MAT_HEADER + labels.getvalue()[len(MAT_HEADER):])
+    (root / "imagelabels.mat").write_bytes(MAT_HEADER + labels.getvalue()[len(MAT_HEADER) :])
     rows = [f"image_{index:05d},{flower.colour}\n" for index, _, flower in jobs]
     (root / "colours.csv").write_bytes("".join(["key,colour\n", *rows]).encode())
     for name, numbers in zip(("trainvalclasses.txt", "testclasses.txt"), split(classes, seed), strict=True):

@@ -42,11 +42,12 @@ SHAPES = {  # name -> fewest petals, most petals, half-width in shares of the ro
 @dataclasses.dataclass(frozen=True)
 class Flower:
     """What all pictures of a class share."""
-    colour: str     # key of COLOURS
-    shape: str      # key of SHAPES
+
+    colour: str  # key of COLOURS
+    shape: str  # key of SHAPES
     petals: int
-    centre: str     # key of CENTRES, never the petals' colour
-    anthers: bool   # dots on filaments around the centre
+    centre: str  # key of CENTRES, never the petals' colour
+    anthers: bool  # dots on filaments around the centre
 
 
 def generator(*words: int) -> np.random.Generator:
@@ -70,9 +71,8 @@ def shuffled(rng: np.random.Generator, items) -> list:
     return items
 
 
-
-
 # ---- backgrounds: [S, S, 3] float32 in [0, 1], computed at the picture's own size ----
+
 
 def _stretch(grid: np.ndarray, size: int) -> np.ndarray:
     """Grid [R+1, C+1] -> [size, size] float32, smooth between the grid's points."""
@@ -93,9 +93,11 @@ def _noise(rng: np.random.Generator, size: int, rows: int, columns: int) -> np.n
 
 def _clouds(rng: np.random.Generator, size: int, cells: int) -> np.ndarray:
     """Three octaves of noise, [S, S] float32 in [0, 1]."""
-    return (np.float32(0.55) * _noise(rng, size, cells, cells)
-            + np.float32(0.3) * _noise(rng, size, 2 * cells, 2 * cells)
-            + np.float32(0.15) * _noise(rng, size, 4 * cells, 4 * cells))
+    return (
+        np.float32(0.55) * _noise(rng, size, cells, cells)
+        + np.float32(0.3) * _noise(rng, size, 2 * cells, 2 * cells)
+        + np.float32(0.15) * _noise(rng, size, 4 * cells, 4 * cells)
+    )
 
 
 def _blend(low: tuple[int, int, int], high: tuple[int, int, int], share: np.ndarray) -> np.ndarray:
@@ -109,8 +111,9 @@ def _wave(x: np.ndarray) -> np.ndarray:
     return np.float32(16) * part * part * (np.float32(1) - part) * (np.float32(1) - part)
 
 
-def _discs(rng: np.random.Generator, picture: np.ndarray, colours, count: int, low: float, high: float,
-           strength: float) -> np.ndarray:
+def _discs(
+    rng: np.random.Generator, picture: np.ndarray, colours, count: int, low: float, high: float, strength: float
+) -> np.ndarray:
     """Soft round lights, radii from `low` to `high` in shares of the side."""
     size = picture.shape[0]
     y, x = _grid(size)
@@ -210,9 +213,11 @@ BACKGROUNDS = (_grass, _leaves, _soil, _stone, _sky, _planks, _blur, _water, _br
 
 # ---- the flower, on a canvas of twice the picture's side ----
 
+
 @dataclasses.dataclass(frozen=True)
 class _View:
     """Flower plane -> canvas: the petals' radius is 1, `forward` [2, 2] and `inverse` are nested tuples."""
+
     x: float
     y: float
     forward: tuple[tuple[float, float], tuple[float, float]]
@@ -224,23 +229,28 @@ class _View:
         c, s = _turn(direction)
         a, b, d = c * c * tilt + s * s, c * s * (tilt - 1), s * s * tilt + c * c
         size = (a * d - b * b) * radius
-        return cls(x, y, ((a * radius, b * radius), (b * radius, d * radius)),
-                   ((d / size, -b / size), (-b / size, a / size)))
+        return cls(
+            x, y, ((a * radius, b * radius), (b * radius, d * radius)), ((d / size, -b / size), (-b / size, a / size))
+        )
 
     def window(self, corners, side: int) -> tuple[slice, slice]:
         """Rows and columns of the canvas that hold the corners [(u, v) in the flower's plane]."""
         xs = [self.x + self.forward[0][0] * u + self.forward[0][1] * v for u, v in corners]
         ys = [self.y + self.forward[1][0] * u + self.forward[1][1] * v for u, v in corners]
-        return (slice(max(0, math.floor(min(ys)) - 1), max(0, min(side, math.ceil(max(ys)) + 2))),
-                slice(max(0, math.floor(min(xs)) - 1), max(0, min(side, math.ceil(max(xs)) + 2))))
+        return (
+            slice(max(0, math.floor(min(ys)) - 1), max(0, min(side, math.ceil(max(ys)) + 2))),
+            slice(max(0, math.floor(min(xs)) - 1), max(0, min(side, math.ceil(max(xs)) + 2))),
+        )
 
     def plane(self, rows: slice, columns: slice, c: float, s: float) -> tuple[np.ndarray, np.ndarray]:
         """Flower-plane coordinates along and across a direction (cosine c, sine s), [h, w] float32 each."""
         y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + np.float32(0.5 - self.y)
         x = np.arange(columns.start, columns.stop, dtype=np.float32)[None, :] + np.float32(0.5 - self.x)
         (a, b), (d, e) = self.inverse
-        return (x * np.float32(a * c + d * s) + y * np.float32(b * c + e * s),
-                x * np.float32(d * c - a * s) + y * np.float32(e * c - b * s))
+        return (
+            x * np.float32(a * c + d * s) + y * np.float32(b * c + e * s),
+            x * np.float32(d * c - a * s) + y * np.float32(e * c - b * s),
+        )
 
 
 def _turn(angle: float) -> tuple[float, float]:
@@ -272,8 +282,20 @@ def _outline(shape: str, along: np.ndarray, across: np.ndarray, phase: float) ->
     return along, width
 
 
-def _petal(canvas, cover, view: _View, shape: str, angle: float, length: float, half: float, colour: np.ndarray,
-           light: float, bend: float, phase: float, shadow: float = 0.72) -> None:
+def _petal(
+    canvas,
+    cover,
+    view: _View,
+    shape: str,
+    angle: float,
+    length: float,
+    half: float,
+    colour: np.ndarray,
+    light: float,
+    bend: float,
+    phase: float,
+    shadow: float = 0.72,
+) -> None:
     """Paints one petal (or leaf) from the flower's middle outwards, over what is there, with a shadow at its edge.
 
     canvas: [N, N, 3] float32; cover: [N, N] bool, set where painted; colour: [3] float32; light: factor.
@@ -281,8 +303,9 @@ def _petal(canvas, cover, view: _View, shape: str, angle: float, length: float, 
     one = np.float32(1)
     c, s = _turn(angle)
     reach, side = length * 1.04, half * 1.25 + abs(bend) * length
-    rows, columns = view.window([(u * c - v * s, u * s + v * c) for u in (0.0, reach) for v in (-side, side)],
-                                canvas.shape[0])
+    rows, columns = view.window(
+        [(u * c - v * s, u * s + v * c) for u in (0.0, reach) for v in (-side, side)], canvas.shape[0]
+    )
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return
     u, v = view.plane(rows, columns, c, s)
@@ -298,16 +321,25 @@ def _petal(canvas, cover, view: _View, shape: str, angle: float, length: float, 
     tip = np.clip((one - t) * np.float32(9), np.float32(0), one)
     shade = (np.float32(0.82) + np.float32(0.24) * t) * (np.float32(0.86) + np.float32(0.14) * inner * tip)
     shade = shade * (one - np.float32(0.08) * _wave(across * np.float32(2) / (np.float32(0.3) + width)))  # veins
-    shade = shade * np.where(aside < np.float32(0.07) * (np.float32(1.3) - t), np.float32(0.86), one)     # mid-vein
-    shade = shade * (one + np.float32(0.1) * np.clip(across, -one, one)) * np.float32(light)              # roundness
+    shade = shade * np.where(aside < np.float32(0.07) * (np.float32(1.3) - t), np.float32(0.86), one)  # mid-vein
+    shade = shade * (one + np.float32(0.1) * np.clip(across, -one, one)) * np.float32(light)  # roundness
     part = canvas[rows, columns]
     part[under] *= np.float32(shadow)
     part[inside] = shade[inside][:, None] * colour
     cover[rows, columns] |= inside
 
 
-def _disc(canvas, cover, view: _View, u: float, v: float, radius: float, colour: np.ndarray, light: float,
-          grain: np.ndarray | None = None) -> None:
+def _disc(
+    canvas,
+    cover,
+    view: _View,
+    u: float,
+    v: float,
+    radius: float,
+    colour: np.ndarray,
+    light: float,
+    grain: np.ndarray | None = None,
+) -> None:
     """Paints a domed disc of the flower's plane; grain: [N, N] float32, a factor, or None."""
     rows, columns = view.window([(u + i * radius, v + j * radius) for i in (-1, 1) for j in (-1, 1)], canvas.shape[0])
     if rows.start >= rows.stop or columns.start >= columns.stop:
@@ -341,14 +373,26 @@ def _stem(rng, canvas, cover, view: _View, colour: np.ndarray) -> None:
         x_at = view.x + at * lean + at * at * curve / side
         foot = _View.make(x_at, top + at, side * between(rng, 0.22, 0.34), 1.0, 0.0)
         angle = pick(rng, (0.25, math.pi - 0.25)) + between(rng, -0.5, 0.3)
-        _petal(canvas, cover, foot, "pointed", angle, 1.0, between(rng, 0.2, 0.3), colour, 1.0,
-               between(rng, -0.2, 0.2), 0.0)
+        _petal(
+            canvas,
+            cover,
+            foot,
+            "pointed",
+            angle,
+            1.0,
+            between(rng, 0.2, 0.3),
+            colour,
+            1.0,
+            between(rng, -0.2, 0.2),
+            0.0,
+        )
 
 
 def _halve(picture: np.ndarray) -> np.ndarray:
     """Mean of each 2 x 2 block."""
-    return np.float32(0.25) * ((picture[0::2, 0::2] + picture[0::2, 1::2])
-                               + (picture[1::2, 0::2] + picture[1::2, 1::2]))
+    return np.float32(0.25) * (
+        (picture[0::2, 0::2] + picture[0::2, 1::2]) + (picture[1::2, 0::2] + picture[1::2, 1::2])
+    )
 
 
 def _soften(mask: np.ndarray, reach: int) -> np.ndarray:
@@ -357,7 +401,7 @@ def _soften(mask: np.ndarray, reach: int) -> np.ndarray:
         wide = np.pad(mask, [(reach, reach) if a == axis else (0, 0) for a in (0, 1)])
         total = np.zeros_like(mask)
         for step in range(2 * reach + 1):
-            total = total + (wide[step:step + mask.shape[0]] if axis == 0 else wide[:, step:step + mask.shape[1]])
+            total = total + (wide[step : step + mask.shape[0]] if axis == 0 else wide[:, step : step + mask.shape[1]])
         mask = total * np.float32(1 / (2 * reach + 1))
     return mask
 
@@ -390,13 +434,23 @@ def draw(flower: Flower, index: int, size: int = 96, seed: int = 0) -> tuple[np.
     half = SHAPES[flower.shape][2] * min(0.6 * round(math.tan(spacing / 2), 6), 0.45) * between(rng, 0.94, 1.06)
     bend = between(rng, -0.12, 0.12) if flower.shape in ("pointed", "narrow") else 0.0
     behind = rng.random() < 0.3
-    for ring in ((1, 0) if behind else (0,)):  # 1: a second ring behind, seen between the petals of the first
+    for ring in (1, 0) if behind else (0,):  # 1: a second ring behind, seen between the petals of the first
         for number in shuffled(rng, range(flower.petals)) if ring else range(flower.petals):
             angle = start + spacing * (number + 0.5 * ring + between(rng, -0.07, 0.07))
             light = (0.97 + 0.07 * round(math.cos(angle - light_angle), 6)) * between(rng, 0.96, 1.04)
-            _petal(canvas, bloom, view, flower.shape, angle, between(rng, 0.92, 1.0) * (0.97 if ring else 1.0),
-                   half * between(rng, 0.94, 1.06), base, light * (0.8 if ring else 1.0),
-                   bend, rng.random())
+            _petal(
+                canvas,
+                bloom,
+                view,
+                flower.shape,
+                angle,
+                between(rng, 0.92, 1.0) * (0.97 if ring else 1.0),
+                half * between(rng, 0.94, 1.06),
+                base,
+                light * (0.8 if ring else 1.0),
+                bend,
+                rng.random(),
+            )
 
     centre = np.array(CENTRES[flower.centre], np.float32) / np.float32(255)
     heart = between(rng, 0.17, 0.23)
@@ -423,7 +477,7 @@ def draw(flower: Flower, index: int, size: int = 96, seed: int = 0) -> tuple[np.
     picture = _halve(canvas) + background * (np.float32(1) - share)[..., None]
     c, s = _turn(light_angle)
     rows, columns = _grid(size)
-    slope = ((columns * np.float32(c) + rows * np.float32(s)) * np.float32(2 / size) - np.float32(c + s))
+    slope = (columns * np.float32(c) + rows * np.float32(s)) * np.float32(2 / size) - np.float32(c + s)
     light = np.float32(between(rng, 0.75, 1.1)) * (np.float32(1) + np.float32(0.09) * slope)
     picture = np.clip(picture * light[..., None], np.float32(0), np.float32(1))
     pixels = np.floor(picture * np.float32(255) + np.float32(0.5)).astype(np.uint8)

@@ -62,14 +62,19 @@ class SavedModel:
         options = ctypes.c_void_p(self.tf.TF_NewSessionOptions())
         tags = (ctypes.c_char_p * 1)(b"serve")
         meta_graph = ctypes.c_void_p(self.tf.TF_NewBuffer())
-        self.session = ctypes.c_void_p(self.tf.TF_LoadSessionFromSavedModel(
-            options, None, os.fsencode(directory), tags, 1, self.graph, meta_graph, self.status))
+        self.session = ctypes.c_void_p(
+            self.tf.TF_LoadSessionFromSavedModel(
+                options, None, os.fsencode(directory), tags, 1, self.graph, meta_graph, self.status
+            )
+        )
         self._check()
         buffer = Buffer.from_address(meta_graph.value)
         signatures = dict(_map(ctypes.string_at(buffer.data, buffer.length), 5))  # MetaGraphDef.signature_def
         if SIGNATURE not in signatures:
-            raise ValueError(f"{directory} has no signature {SIGNATURE.decode()}; it has "
-                             f"{', '.join(sorted(name.decode() for name in signatures))}")
+            raise ValueError(
+                f"{directory} has no signature {SIGNATURE.decode()}; it has "
+                f"{', '.join(sorted(name.decode() for name in signatures))}"
+            )
         self.inputs, self.outputs = (
             {name.decode(): self._tensor(dict(_fields(info))[1]) for name, info in _map(signatures[SIGNATURE], number)}
             for number in (1, 2)  # SignatureDef.inputs, .outputs; TensorInfo.name is field 1
@@ -109,7 +114,8 @@ class SavedModel:
         size = array.size * STRING_BYTES if is_text else array.nbytes
         shape = (ctypes.c_int64 * array.ndim)(*array.shape)
         tensor = self.tf.TF_AllocateTensor(
-            STRING if is_text else NUMBERS[array.dtype], shape, array.ndim, ctypes.c_size_t(size))
+            STRING if is_text else NUMBERS[array.dtype], shape, array.ndim, ctypes.c_size_t(size)
+        )
         place = self.tf.TF_TensorData(ctypes.c_void_p(tensor))
         if is_text:
             for i, text in enumerate(array.ravel().tolist()):

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from data import pipeline, records
 from export import saved_model, tflite
-from export.quiet import quiet
 from simgan_tf.edit import Editor
+from simgan_tf.quiet import quiet
 
 PICTURES = 8
 # Largest and mean absolute difference allowed, of values in [-1, 1], whose 8-bit step is 7.8e-3. Rounding alone (fused
@@ -53,12 +53,16 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
         source = f"{PICTURES} smooth random pictures, seed {seed}"
     else:
         examples = list(itertools.islice(records.read_examples(records_dir, "test"), PICTURES))
-        image = np.stack([
-            pipeline.centre_crop(
-                tf.io.decode_image(example.image, channels=3, expand_animations=False), config.image_size,
-                config.load_size).numpy()
-            for example in examples
-        ])
+        image = np.stack(
+            [
+                pipeline.centre_crop(
+                    tf.io.decode_image(example.image, channels=3, expand_animations=False),
+                    config.image_size,
+                    config.load_size,
+                ).numpy()
+                for example in examples
+            ]
+        )
         text = [example.captions[0] for example in examples]
         source = f"first {len(examples)} test pictures of the records"
     bends = [
@@ -72,10 +76,12 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
     noise = editor.method.draw_noise(len(text), [seed, 1]).numpy()
     noise[0] = 0
     embedding = editor.text_encoder.encode(text)
-    edited = np.concatenate([
-        editor.method.edit(image[i : i + 1], tf.constant(embedding[i : i + 1]), noise[i : i + 1]).numpy()
-        for i in range(len(text))
-    ])
+    edited = np.concatenate(
+        [
+            editor.method.edit(image[i : i + 1], tf.constant(embedding[i : i + 1]), noise[i : i + 1]).numpy()
+            for i in range(len(text))
+        ]
+    )
     return Cases(image, text, noise, edited, source)
 
 
@@ -85,9 +91,7 @@ def smooth_pictures(count: int, size: int, seed: int) -> np.ndarray:
     return tf.clip_by_value(tf.image.resize(colours, [size, size], "bicubic"), -1.0, 1.0).numpy()
 
 
-def compare(
-    name: str, got: np.ndarray, expected: np.ndarray, limits: tuple[float, float] = LIMITS
-) -> dict[str, Any]:
+def compare(name: str, got: np.ndarray, expected: np.ndarray, limits: tuple[float, float] = LIMITS) -> dict[str, Any]:
     """n, finite, max_error, mean_error, psnr_db (peak 2, the width of [-1, 1]; None = no difference at all).
 
     Raises: ValueError with the numbers where a value is not finite or the differences exceed limits = (max, mean).
@@ -111,10 +115,7 @@ def compare(
 def check_saved_model(directory: str, inputs: Cases) -> dict[str, dict[str, Any]]:
     """`compare` of three loaders by name. Raises: ValueError where one fails or differs."""
     runs = {"tf.saved_model.load": _python_loader, "classic Session": _session_loader, "C++ loader": run_cpp_loader}
-    return {
-        name: compare(f"SavedModel by {name}", run(directory, inputs), inputs.edited)
-        for name, run in runs.items()
-    }
+    return {name: compare(f"SavedModel by {name}", run(directory, inputs), inputs.edited) for name, run in runs.items()}
 
 
 def _python_loader(directory: str, inputs: Cases) -> np.ndarray:

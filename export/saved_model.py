@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from export.quiet import quiet
 from simgan_tf.edit import Editor
+from simgan_tf.quiet import quiet
 from simgan_tf.text import tokens
 
 SIGNATURE = "serving_default"
@@ -28,11 +28,13 @@ def write(editor: Editor, directory: str) -> None:
         server = raw_module(editor)
         server.table = tokens.build_table(vocabulary)
 
-        @tf.function(input_signature=[
-            tf.TensorSpec([None, size, size, 3], tf.float32, "image"),
-            tf.TensorSpec([None], tf.string, "text"),
-            tf.TensorSpec([None, editor.config.ca_size], tf.float32, "noise"),
-        ])
+        @tf.function(
+            input_signature=[
+                tf.TensorSpec([None, size, size, 3], tf.float32, "image"),
+                tf.TensorSpec([None], tf.string, "text"),
+                tf.TensorSpec([None, editor.config.ca_size], tf.float32, "noise"),
+            ]
+        )
         def serve(image: tf.Tensor, text: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"edited": editor.method.edit(image, encoder.graph(text, server.table), noise)}
 

@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from export import saved_model
-from export.quiet import quiet
 from simgan_tf.edit import Editor
+from simgan_tf.quiet import quiet
 from simgan_tf.text import tokens
 
 CONTRACT = "contract.json"
@@ -31,11 +31,13 @@ def write(editor: Editor, path: str) -> None:
     def embed(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"embedding": encoder.embed(tokens)}
 
-    @tf.function(input_signature=[
-        tf.TensorSpec([1, size, size, 3], tf.float32, "image"),
-        tf.TensorSpec([1, encoder.dim], tf.float32, "embedding"),
-        tf.TensorSpec([1, editor.config.ca_size], tf.float32, "noise"),
-    ])
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([1, size, size, 3], tf.float32, "image"),
+            tf.TensorSpec([1, encoder.dim], tf.float32, "embedding"),
+            tf.TensorSpec([1, editor.config.ca_size], tf.float32, "noise"),
+        ]
+    )
     def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"edited": editor.method.edit(image, embedding, noise)}
 
@@ -104,5 +106,6 @@ def read_contract(path: str) -> tuple[dict[str, Any], tokens.Vocabulary]:
             facts = json.loads(archive.read(CONTRACT))
             return facts, tokens.Vocabulary.load(archive.extract(VOCABULARY, scratch))
     except (KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} carries no {CONTRACT} and {VOCABULARY} ({error}); export it with run_export.py"
-                         ) from None
+        raise ValueError(
+            f"{path} carries no {CONTRACT} and {VOCABULARY} ({error}); export it with run_export.py"
+        ) from None

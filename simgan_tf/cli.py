@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from absl import app, flags
 
+from simgan_tf.quiet import quiet
+
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
     """Defines the flags, parses the command line, calls `main` and exits.
@@ -31,6 +33,14 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
 
     define_flags()
     app.run(guarded, flags_parser=_parse)
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow and makes it greet its processor now, with the chatter kept off the screen."""
+    with quiet():
+        import tensorflow as tf
+
+        tf.zeros([1]).numpy()
 
 
 def _parse(argv: list[str]) -> list[str]:

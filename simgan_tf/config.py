@@ -65,7 +65,7 @@ class Config:
     kl_reduction: str = "mean"  # over dimensions: mean or sum; A22
     cycle_code: str = "mean"  # conditioning code of the way back: mean or sampled; A23
     statistics: str = "edited"  # pass of G that feeds its moving statistics: edited or both; A28
-    identity_steps: int = 0  # first steps that only teach G to return the picture for its own sentence; paper: none
+    own_text: float = 0.0  # share of a batch edited by its own sentence and held to stay as it is; paper: none; A17
     # Optimisation
     batch_size: int = 16  # paper
     epochs: int = 600  # paper
@@ -95,20 +95,28 @@ class Config:
                 f"generator's two stride-2 stages must come back to it; try {max(16, 1 << (size.bit_length() - 1))}."
             )
         if self.load_size < size:
-            raise ValueError(f"load_size={self.load_size} is below image_size={size}: nothing to crop from; try "
-                             f"{round(size * 76 / 64)}.")
+            raise ValueError(
+                f"load_size={self.load_size} is below image_size={size}: nothing to crop from; try "
+                f"{round(size * 76 / 64)}."
+            )
         if self.d_layout == "c" and size < 64:
-            raise ValueError(f"d_layout='c' halves the picture four times before a dense layer and needs image_size >= "
-                             f"64, not {size}; use d_layout='a'.")
+            raise ValueError(
+                f"d_layout='c' halves the picture four times before a dense layer and needs image_size >= "
+                f"64, not {size}; use d_layout='a'."
+            )
         if self.batch_size < 2:
-            raise ValueError(f"batch_size={self.batch_size}: the mismatching text comes from another picture of the "
-                             "batch, so at least 2 are needed.")
+            raise ValueError(
+                f"batch_size={self.batch_size}: the mismatching text comes from another picture of the "
+                "batch, so at least 2 are needed."
+            )
         for name in ("width", "d_width", "d_widest", "ca_size", "text_size", "keep_checkpoints", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
         for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative.")
+        if round(self.own_text * self.batch_size) >= self.batch_size:
+            raise ValueError(f"own_text={self.own_text} leaves no picture of a batch to edit; it must be below 1.")
         if self.steps == 0 and self.epochs == 0:
             raise ValueError("steps=0 and epochs=0: nothing to train; set one of them.")
         if not self.sentences:
@@ -129,9 +137,21 @@ CHOICES = {
     "precision": ("float32", "mixed_bfloat16"),
 }
 NOT_NEGATIVE = (
-    "units", "rotate_degrees", "adversarial_weight", "cycle_weight", "kl_weight", "mismatched_weight", "edited_weight",
-    "epochs", "steps", "halve_every", "log_every", "sample_every", "checkpoint_every", "seed",
-    "identity_steps",
+    "units",
+    "rotate_degrees",
+    "adversarial_weight",
+    "cycle_weight",
+    "kl_weight",
+    "mismatched_weight",
+    "edited_weight",
+    "epochs",
+    "steps",
+    "halve_every",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "seed",
+    "own_text",
 )
 # What a second call of run_train.py may change in a run directory; everything else would make it another run.
 CHANGEABLE = ("epochs", "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "sentences")
@@ -143,20 +163,33 @@ PRESETS = {
     # Differs: 64x64, half the width, 6 units instead of 16, because two CPU cores give about 30 of these images a
     # second; D has 6 convolutions instead of 8, because 64 is halved to 4 in two stages fewer.
     "simgan_oxford102_64": Config(
-        image_size=64, load_size=76, width=32, units=6, d_width=32, steps=6_000, halve_every=5, sample_every=500,
+        image_size=64,
+        load_size=76,
+        width=32,
+        units=6,
+        d_width=32,
+        steps=6_000,
+        halve_every=5,
+        sample_every=500,
         checkpoint_every=250,
     ),
     # Differs: 64x64, a quarter of the width and 4 units, to fit `make demo` on two CPU cores; D as above.
     "simgan_demo": Config(
-        image_size=64, load_size=76, width=16, units=4, d_width=32, steps=2_000, halve_every=0, sample_every=250,
+        image_size=64,
+        load_size=76,
+        width=16,
+        units=4,
+        d_width=32,
+        steps=2_000,
+        halve_every=0,
+        sample_every=250,
         checkpoint_every=250,
     ),
 }
 
 
-def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+def define_flags(**to: flags.FlagValues) -> None:
     """Defines --preset and one flag a field of Config, all unset, so that only what was typed overrides the preset."""
-    to = {"flag_values": flag_values}
     flags.DEFINE_enum("preset", None, sorted(PRESETS), "Named configuration to start from.", required=True, **to)
     for field in dataclasses.fields(Config):
         described = f"Config.{field.name}; see simgan_tf/config.py. Paper's value: {field.default!r}."
@@ -169,7 +202,9 @@ def define_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         elif field.type in (float, "float"):
             flags.DEFINE_float(field.name, None, described, **to)
         elif field.name == "sentences":
-            flags.DEFINE_multi_string(field.name, None, "A column of the sample sheet; repeat the flag for several.", **to)
+            flags.DEFINE_multi_string(
+                field.name, None, "A column of the sample sheet; repeat the flag for several.", **to
+            )
         else:
             flags.DEFINE_string(field.name, None, described, **to)
 
@@ -200,8 +235,10 @@ def load(run_dir: str) -> tuple[Config, dict[str, Any]]:
     """
     path = os.path.join(run_dir, "config.json")
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"{run_dir!r} is no run directory: it has no config.json. Train one: python run_train.py "
-                                f"--preset=simgan_demo --records_dir=... --run_dir={run_dir}")
+        raise FileNotFoundError(
+            f"{run_dir!r} is no run directory: it has no config.json. Train one: python run_train.py "
+            f"--preset=simgan_demo --records_dir=... --run_dir={run_dir}"
+        )
     try:
         with open(path, encoding="utf-8") as file:
             facts = json.load(file)

@@ -1,6 +1,6 @@
 """Edits a picture by a sentence with a trained run; the Editor is what evaluation and export stand on.
 
-    python -m simgan_tf.edit --run_dir=runs/demo --image=flower.jpg --text="this flower has purple petals" --out=edit.png
+python -m simgan_tf.edit --run_dir=runs/demo --image=flower.jpg --text="this flower has purple petals" --out=edit.png
 """
 
 import dataclasses
@@ -53,8 +53,11 @@ class Editor:
         return self.text_encoder.encode([text])[0]
 
     def edit(self, image: "np.ndarray", text: str, samples: int = 1, seed: int = 0) -> "np.ndarray":
-        """Edits [samples, S, S, 3] float32 in [-1, 1] of one image [S, S, 3]; the first with the mean code (epsilon = 0),
-        the others with epsilon drawn from `seed`. Source: one-to-many generation, Sec. 2.3 and 3.4."""
+        """Edits [samples, S, S, 3] float32 in [-1, 1] of one image [S, S, 3].
+
+        The first with the mean code (epsilon = 0), the others with epsilon drawn from `seed`.
+        Source: one-to-many generation, Sec. 2.3 and 3.4.
+        """
         return self._edit(image, [self.embed(text)] * samples, self._noise(samples, seed))
 
     def interpolate(self, image: "np.ndarray", text: str, to_text: str, steps: int, seed: int = 0) -> "np.ndarray":
@@ -82,10 +85,12 @@ class Editor:
         import tensorflow as tf
 
         # One picture at a time: any number of samples fits in memory, and each is bit for bit what it is alone.
-        return np.concatenate([
-            self.method.edit(image[None], tf.convert_to_tensor(e)[None], n[None]).numpy()
-            for e, n in zip(embeddings, noise, strict=True)
-        ])
+        return np.concatenate(
+            [
+                self.method.edit(image[None], tf.convert_to_tensor(e)[None], n[None]).numpy()
+                for e, n in zip(embeddings, noise, strict=True)
+            ]
+        )
 
 
 def define_flags() -> None:
@@ -102,9 +107,13 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     pictures.check_image_name(values.out)
+    cli.start_tensorflow()
     editor = Editor(values.run_dir)
-    unknown = [word for text in (values.text, values.to_text or "") for word in
-               editor.text_encoder.vocabulary.unknown_words(text)]
+    unknown = [
+        word
+        for text in (values.text, values.to_text or "")
+        for word in editor.text_encoder.vocabulary.unknown_words(text)
+    ]
     image = editor.read(values.image)
     if values.to_text is not None:
         edits = editor.interpolate(image, values.text, values.to_text, values.steps, values.seed)

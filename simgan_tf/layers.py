@@ -46,8 +46,14 @@ class BatchNorm(keras.layers.Layer):
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         def weight(name: str, initializer: object, trainable: bool) -> keras.Variable:
-            return self.add_weight(name=name, shape=(shape[-1],), initializer=initializer, trainable=trainable,
-                                   dtype="float32", autocast=False)
+            return self.add_weight(
+                name=name,
+                shape=(shape[-1],),
+                initializer=initializer,
+                trainable=trainable,
+                dtype="float32",
+                autocast=False,
+            )
 
         self.gamma = weight("gamma", keras.initializers.RandomNormal(1.0, STDDEV), True)
         self.beta = weight("beta", "zeros", True)
@@ -56,9 +62,14 @@ class BatchNorm(keras.layers.Layer):
 
     def call(self, x: tf.Tensor, training: bool = False, update: bool = True) -> tf.Tensor:
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=tf.convert_to_tensor(self.gamma), offset=tf.convert_to_tensor(self.beta),
-            mean=tf.convert_to_tensor(self.mean), variance=tf.convert_to_tensor(self.variance),
-            epsilon=EPSILON, exponential_avg_factor=1.0 - MOMENTUM, is_training=training,
+            x=x,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=tf.convert_to_tensor(self.mean),
+            variance=tf.convert_to_tensor(self.variance),
+            epsilon=EPSILON,
+            exponential_avg_factor=1.0 - MOMENTUM,
+            is_training=training,
         )
         if training and update:
             self.mean.assign(mean)

@@ -1,4 +1,4 @@
-"""The loop: batches into the method's step, checkpoints, metrics, sample sheets. Knows no method by name and no network.
+"""The loop: batches into the method's step, checkpoints, metrics, sample sheets. Knows no method and no network.
 A run directory holds config.json, text_encoder/, checkpoints/, metrics.jsonl, tensorboard/, samples/."""
 
 import dataclasses
@@ -37,8 +37,10 @@ def claim(run_dir: str, config: Config, dataset: dict[str, Any], command: str) -
         if facts.get("dataset", {}).get("fingerprint") != dataset["fingerprint"]:
             differing.append("the records")
         if differing:
-            raise ValueError(f"{run_dir!r} holds another run ({'; '.join(differing)}): choose another --run_dir, or give "
-                             "the flags it was started with.")
+            raise ValueError(
+                f"{run_dir!r} holds another run ({'; '.join(differing)}): choose another --run_dir, or give "
+                "the flags it was started with."
+            )
     configs.save(config, run_dir, dataset=dataset, command=command)
 
 
@@ -58,7 +60,9 @@ def latest_checkpoint(run_dir: str) -> str:
     """Path of the newest checkpoint. Raises: FileNotFoundError where there is none yet."""
     path = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
     if path is None:
-        raise FileNotFoundError(f"{run_dir!r} has no checkpoint yet: train it with python run_train.py --run_dir={run_dir}")
+        raise FileNotFoundError(
+            f"{run_dir!r} has no checkpoint yet: train it with python run_train.py --run_dir={run_dir}"
+        )
     return path
 
 
@@ -169,8 +173,8 @@ def _require_finite(scalars: dict[str, float], step: int, kept: str | None) -> N
     bad = [f"{name}={value}" for name, value in scalars.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(
-            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: {kept or 'none yet'}. Lower --learning_rate "
-            "or go back to float32, and run the same command again to go on from there."
+            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: {kept or 'none yet'}. Lower "
+            "--learning_rate or go back to float32, and run the same command again to go on from there."
         )
 
 

@@ -7,8 +7,19 @@ import tensorflow as tf
 from simgan_tf.config import Config
 
 TINY = Config(
-    image_size=16, load_size=18, width=4, units=2, ca_size=6, d_width=4, text_size=5, batch_size=4, steps=6,
-    log_every=1, sample_every=0, checkpoint_every=3, sentences=("a red flower", "a white flower"),
+    image_size=16,
+    load_size=18,
+    width=4,
+    units=2,
+    ca_size=6,
+    d_width=4,
+    text_size=5,
+    batch_size=4,
+    steps=6,
+    log_every=1,
+    sample_every=0,
+    checkpoint_every=3,
+    sentences=("a red flower", "a white flower"),
 )
 EMBEDDING = 7  # D of the tiny phi
 

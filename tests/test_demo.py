@@ -19,8 +19,31 @@ from data import demo, painter
 
 SMALL = {"images_per_class": 2, "classes": 6, "size": 48}
 BACKGROUND_WORDS = {
-    "background", "grass", "leaf", "leaves", "bokeh", "soil", "earth", "ground", "stone", "rock", "sky", "cloud",
-    "wood", "wooden", "plank", "planks", "board", "dark", "blur", "blurred", "water", "brick", "bricks", "wall", "stem",
+    "background",
+    "grass",
+    "leaf",
+    "leaves",
+    "bokeh",
+    "soil",
+    "earth",
+    "ground",
+    "stone",
+    "rock",
+    "sky",
+    "cloud",
+    "wood",
+    "wooden",
+    "plank",
+    "planks",
+    "board",
+    "dark",
+    "blur",
+    "blurred",
+    "water",
+    "brick",
+    "bricks",
+    "wall",
+    "stem",
 }
 
 
@@ -38,7 +61,7 @@ def small(tmp_path_factory) -> pathlib.Path:
 def test_same_bytes_again_and_with_two_workers(small, tmp_path):
     demo.write(str(tmp_path / "again"), **SMALL, workers=2)
     assert tree(tmp_path / "again") == tree(small)
-    assert [path.name for path in tmp_path.iterdir()] == ["again"]      # no temporary folder stays behind
+    assert [path.name for path in tmp_path.iterdir()] == ["again"]  # no temporary folder stays behind
 
 
 def test_another_seed_draws_other_pictures(small, tmp_path):
@@ -50,8 +73,13 @@ def test_layout_is_oxfords(small):
     """6 classes x 2 pictures = 12 keys, two in a row for each class; round(6 x 20 / 102) = 1 class for testing."""
     keys = [f"image_{index:05d}" for index in range(1, 13)]
     classes = [f"class_{number:05d}" for number in range(1, 7)]
-    expected = {"imagelabels.mat", "colours.csv", "demo.json", "text_c10/trainvalclasses.txt",
-                "text_c10/testclasses.txt"}
+    expected = {
+        "imagelabels.mat",
+        "colours.csv",
+        "demo.json",
+        "text_c10/trainvalclasses.txt",
+        "text_c10/testclasses.txt",
+    }
     for place, key in enumerate(keys):
         expected |= {f"jpg/{key}.jpg", f"masks/{key}.png", f"text_c10/{classes[place // 2]}/{key}.txt"}
     assert set(tree(small)) == expected
@@ -123,6 +151,7 @@ def test_flowers_differ_and_the_splits_share_every_colour_but_no_class():
 
 def read_colour(pixels: np.ndarray) -> str:
     """Name most of the [n, 3] uint8 pixels are nearest to on the hue-saturation disc (brightness left out)."""
+
     def place(rgb):
         hue, saturation, _ = colorsys.rgb_to_hsv(*(float(value) / 255 for value in rgb))
         return saturation * math.cos(2 * math.pi * hue), saturation * math.sin(2 * math.pi * hue)
@@ -159,9 +188,9 @@ def test_mask_edge_lies_on_the_pictures_edge():
     for index in range(1, 13):
         pixels, mask = painter.draw(painter.Flower("red", "round", 6, "yellow", False), index)
         grown = np.zeros_like(mask)
-        grown[2:-2, 2:-2] = [[mask[y - 2:y + 3, x - 2:x + 3].any() for x in range(2, 94)] for y in range(2, 94)]
+        grown[2:-2, 2:-2] = [[mask[y - 2 : y + 3, x - 2 : x + 3].any() for x in range(2, 94)] for y in range(2, 94)]
         shrunk = np.zeros_like(mask)
-        shrunk[2:-2, 2:-2] = [[mask[y - 2:y + 3, x - 2:x + 3].all() for x in range(2, 94)] for y in range(2, 94)]
+        shrunk[2:-2, 2:-2] = [[mask[y - 2 : y + 3, x - 2 : x + 3].all() for x in range(2, 94)] for y in range(2, 94)]
         redness = pixels[..., 0].astype(int) - pixels[..., 1]
         assert redness[mask & ~shrunk].mean() > 90
         assert redness[grown & ~mask].mean() < 60
@@ -179,16 +208,42 @@ def test_golden_pixels():
     """Frozen from the first version to notice drift between machines and numpy versions; raise PAINTER with it."""
     pixels, mask = painter.draw(painter.Flower("purple", "heart", 5, "yellow", True), index=7, size=64, seed=3)
     assert hashlib.sha256(pixels.tobytes() + mask.tobytes()).hexdigest() == (
-        "f23f482a7a7b91765382e0bb43f33d0a25116966bfc3c777b87d225a5c7d07a5")
+        "f23f482a7a7b91765382e0bb43f33d0a25116966bfc3c777b87d225a5c7d07a5"
+    )
 
 
 def test_source_keeps_to_exact_operations():
     """No array function whose last bit a machine may choose; sines are rounded where they are taken."""
     source = ast.parse(pathlib.Path(painter.__file__).read_text())
-    inexact = {"sin", "cos", "tan", "arctan2", "hypot", "exp", "log", "power", "sum", "mean", "std", "var", "dot",
-               "matmul", "einsum", "cumsum", "linalg", "normal", "uniform", "shuffle", "permutation", "choice"}
-    rounded = [node.args[0] for node in ast.walk(source)
-               if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "round"]
+    inexact = {
+        "sin",
+        "cos",
+        "tan",
+        "arctan2",
+        "hypot",
+        "exp",
+        "log",
+        "power",
+        "sum",
+        "mean",
+        "std",
+        "var",
+        "dot",
+        "matmul",
+        "einsum",
+        "cumsum",
+        "linalg",
+        "normal",
+        "uniform",
+        "shuffle",
+        "permutation",
+        "choice",
+    }
+    rounded = [
+        node.args[0]
+        for node in ast.walk(source)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "round"
+    ]
     rounded_calls = {id(inner) for argument in rounded for inner in ast.walk(argument)}
     trigonometry = 0
     for node in ast.walk(source):
@@ -208,13 +263,16 @@ def test_same_set_is_left_alone(small, capsys):
     assert "already there" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"images_per_class": 0}, "images_per_class=0 must be from 1 to 980"),
-    ({"classes": 103}, "classes=103 must be from 2 to 102"),
-    ({"size": 8}, "size=8 must be from 32 to 512"),
-    ({"seed": -1}, "seed=-1"),
-    ({"workers": 0}, "workers=0 must be 1 or more"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"images_per_class": 0}, "images_per_class=0 must be from 1 to 980"),
+        ({"classes": 103}, "classes=103 must be from 2 to 102"),
+        ({"size": 8}, "size=8 must be from 32 to 512"),
+        ({"seed": -1}, "seed=-1"),
+        ({"workers": 0}, "workers=0 must be 1 or more"),
+    ],
+)
 def test_bad_arguments(tmp_path, arguments, words):
     with pytest.raises(ValueError, match=re.escape(words)) as error:
         demo.write(str(tmp_path / "raw"), **arguments)

@@ -235,6 +235,7 @@ def test_a_failed_check_leaves_the_old_export(tmp_path, run_dir, monkeypatch):
 
 def test_cases_from_records(tmp_path, editor):
     """Grey pictures of value 0, 51, 102 are images of -1, -0.6, -0.2; every second caption is bent."""
+
     def examples():
         for i in range(3):
             picture = tf.io.encode_png(tf.fill([24, 30, 3], tf.constant(51 * i, tf.uint8))).numpy()

@@ -42,7 +42,9 @@ def test_inference_uses_the_moving_statistics():
     assert float(norm.mean[0]) == 1.0
 
 
-@pytest.mark.parametrize("make", [lambda: layers.conv(8, 3), lambda: layers.transposed_conv(8), lambda: layers.dense(8)])
+@pytest.mark.parametrize(
+    "make", [lambda: layers.conv(8, 3), lambda: layers.transposed_conv(8), lambda: layers.dense(8)]
+)
 def test_initial_kernels_are_normal_with_deviation_002_and_never_shared(make):
     first, second = make(), make()
     for layer in (first, second):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from simgan_tf.config import PRESETS
 from simgan_tf.layers import BatchNorm
-from simgan_tf.methods.simgan import SIMGAN, Discriminator, Generator, mismatched
+from simgan_tf.methods.simgan import SIMGAN, Discriminator, Generator, correlation, mismatched
 from tests.conftest import EMBEDDING, TINY, random_batch
 
 
@@ -19,7 +19,9 @@ def leaves(network):
 
 
 def count(network, kind, **having):
-    return sum(type(layer) is kind and all(getattr(layer, k) == v for k, v in having.items()) for layer in leaves(network))
+    return sum(
+        type(layer) is kind and all(getattr(layer, k) == v for k, v in having.items()) for layer in leaves(network)
+    )
 
 
 # ---------------------------------------------------------------------------------------------- the paper's networks
@@ -50,7 +52,7 @@ def paper_networks():
 
 
 def test_layer_census_of_the_paper(paper_networks):
-    """Sec. 3.1: encoder 3, 16 units of 2, decoder 2 transposed; D 8. Beside them the fusing and the last convolution."""
+    """Sec. 3.1: encoder 3, 16 units of 2, decoder 2 transposed; D 8. Beside them fusing and last convolution."""
     generator, discriminator, _ = paper_networks
     units = [layer for layer in generator.layers if type(layer).__name__ == "Residual"]
     assert len(units) == 16
@@ -117,12 +119,15 @@ def test_batch_norm_everywhere_but_first_and_last(paper_networks):
 # -------------------------------------------------------------------------------------------------------- the switches
 
 SWITCHES = [
-    {"encoder_kernels": "7-3-3"}, {"fuse": "conv"}, {"fuse": "1x1_relu"}, {"fuse": "none"}, {"fuse": "none", "trunk_skip": True},
-    {"residual_relu": False}, {"trunk_skip": True}, {"decoder": "resize"}, {"decoder": "resize", "output": "transposed"},
+    {"encoder_kernels": "7-3-3"}, {"fuse": "conv"}, {"fuse": "1x1_relu"}, {"fuse": "none"},
+    {"fuse": "none", "trunk_skip": True},
+    {"residual_relu": False}, {"trunk_skip": True}, {"decoder": "resize"},
+    {"decoder": "resize", "output": "transposed"},
     {"output": "conv7"}, {"output": "transposed"}, {"first_norm": True}, {"noise": "truncated"}, {"d_widest": 32},
     {"d_layout": "b"}, {"d_layout": "c", "image_size": 64, "load_size": 64}, {"mismatch": "other_class"},
     {"same_mismatch": False}, {"kl_reduction": "sum"}, {"cycle_code": "sampled"}, {"statistics": "both"},
-    {"precision": "mixed_bfloat16"}, {"units": 0}, {},
+    {"precision": "mixed_bfloat16"},
+    {"own_text": 0.25}, {"units": 0}, {},
 ]  # fmt: skip
 
 
@@ -138,7 +143,8 @@ def test_every_switch_trains(switch):
     terms = {name: float(value) for name, value in method.train_step(batch, tf.constant(0, tf.int64)).items()}
     assert np.isfinite(list(terms.values())).all()
     assert terms["d_loss"] == pytest.approx(terms["d_real"] + terms["d_mismatched"] + terms["d_edited"], rel=1e-5)
-    assert terms["g_loss"] == pytest.approx(terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"], rel=1e-5)
+    parts = ("g_adversarial", "g_cycle", "g_kl", "g_own")
+    assert terms["g_loss"] == pytest.approx(sum(terms.get(part, 0.0) for part in parts), rel=1e-5)
     stuck = [weight.path for weight, old in zip(weights, before, strict=True) if np.array_equal(weight, old)]
     assert not stuck
     edited = method.edit(batch["image"], batch["embedding"], tf.zeros([4, config.ca_size])).numpy()
@@ -167,12 +173,17 @@ def test_learning_rate_halves_every_50_epochs():
 
 
 def test_halving_can_be_off():
-    assert float(SIMGAN(dataclasses.replace(TINY, halve_every=0), EMBEDDING).d_optimizer.learning_rate) == pytest.approx(2e-4)
+    assert float(
+        SIMGAN(dataclasses.replace(TINY, halve_every=0), EMBEDDING).d_optimizer.learning_rate
+    ) == pytest.approx(2e-4)
 
 
 def test_d_update_leaves_g_bit_identical_and_the_reverse(batch, monkeypatch):
     """With one optimizer made idle, its network's trainable weights must not move, and the other's must."""
-    for idle, still, moving in (("g_optimizer", "generator", "discriminator"), ("d_optimizer", "discriminator", "generator")):
+    for idle, still, moving in (
+        ("g_optimizer", "generator", "discriminator"),
+        ("d_optimizer", "discriminator", "generator"),
+    ):
         method = SIMGAN(TINY, EMBEDDING)
         networks = {"generator": method.generator, "discriminator": method.discriminator}
         monkeypatch.setattr(getattr(method, idle), "apply", lambda gradients, weights: None)
@@ -180,12 +191,14 @@ def test_d_update_leaves_g_bit_identical_and_the_reverse(batch, monkeypatch):
         method.train_step(batch, tf.constant(0, tf.int64))
         for old, weight in zip(before[still], networks[still].trainable_variables, strict=True):
             np.testing.assert_array_equal(old, weight)
-        assert any(not np.array_equal(o, w) for o, w in zip(before[moving], networks[moving].trainable_variables, strict=True))
+        assert any(
+            not np.array_equal(o, w) for o, w in zip(before[moving], networks[moving].trainable_variables, strict=True)
+        )
 
 
 def test_kl_depends_on_the_mismatching_text_only(batch):
-    """The KL of a batch is that of its rolled texts: with one text replaced by itself rolled, the mean is the same; with
-    the last picture's text changed (t_bar of picture 0) it changes, and the noise does not matter."""
+    """The KL of a batch is that of its rolled texts, by hand from the initial weights; the noise does not matter."""
+
     def kl(batch, step):
         keras.utils.set_random_seed(0)
         return float(SIMGAN(TINY, EMBEDDING).train_step(batch, tf.constant(step, tf.int64))["g_kl"])
@@ -198,18 +211,69 @@ def test_kl_depends_on_the_mismatching_text_only(batch):
     assert kl(batch, 7) == kl(batch, 0)
 
 
-def test_cycle_pass_is_deterministic_by_default_and_sampled_on_request(batch):
-    """The way back must not see the noise: with a code of sigma near 0 on the way there, only `sampled` changes it."""
-    assert TINY.cycle_code == "mean"
-    method = SIMGAN(TINY, EMBEDDING)
-    zeros = tf.zeros([4, TINY.ca_size])
-    first = method.generator(batch["image"], batch["embedding"], zeros, training=True, update=False)[0]
-    second = method.generator(batch["image"], batch["embedding"], zeros, training=True, update=False)[0]
-    np.testing.assert_array_equal(first, second)
+def test_changing_t_alone_changes_cycle_and_d_but_not_kl(batch):
+    """Text 3 is t of picture 3 and t_bar of picture 0. With pictures 0 and 3 alike in every text but t of picture 3 the
+    KL, of t_bar alone, must stay: here t and t_bar are told apart by permuting the texts, which keeps the set of t_bar
+    (so the mean KL) and changes which picture has which t."""
+
+    def terms(order):
+        keras.utils.set_random_seed(0)
+        method = SIMGAN(TINY, EMBEDDING)
+        changed = {**batch, "embedding": tf.gather(batch["embedding"], order)}
+        return {name: float(value) for name, value in method.train_step(changed, tf.constant(0, tf.int64)).items()}
+
+    first, second = terms([0, 1, 2, 3]), terms([1, 0, 3, 2])
+    assert first["g_kl"] == pytest.approx(second["g_kl"], rel=1e-6)
+    assert first["g_cycle"] != second["g_cycle"] and first["d_real"] != second["d_real"]
+
+
+def test_way_back_takes_the_mean_code(batch, monkeypatch):
+    """The second call of G in a step gets zeros for noise by default, and a draw of its own when sampled."""
+    for cycle_code in ("mean", "sampled"):
+        method = SIMGAN(dataclasses.replace(TINY, cycle_code=cycle_code), EMBEDDING)
+        seen = []
+        call = method.generator.call
+
+        def spy(image, embedding, noise, call=call, seen=seen, **options):
+            seen.append(noise)
+            return call(image, embedding, noise, **options)
+
+        monkeypatch.setattr(method.generator, "call", spy)
+        with monkeypatch.context() as eager:
+            eager.setattr(SIMGAN, "train_step", SIMGAN.train_step.python_function)
+            method.train_step(batch, tf.constant(0, tf.int64))
+        there, back = seen
+        assert np.abs(there).max() > 0
+        assert (np.abs(back).max() == 0) == (cycle_code == "mean")
+        assert not np.array_equal(there, back)
+
+
+def test_own_text_holds_its_share_of_the_batch_to_stay(batch):
+    """Half of four pictures: 10 x |G(x, phi(t)) - x| of the first two over four; the KL takes their texts."""
+    config = dataclasses.replace(TINY, own_text=0.5)
+    method = SIMGAN(config, EMBEDDING)
+    phi = batch["embedding"]
+    target = tf.stack([phi[0], phi[1], phi[1], phi[2]])
+    noise = method.draw_noise(4, [config.seed, 0])
+    edited, mean, log_sigma = method.generator(batch["image"], target, noise, training=True, update=False)
+    terms = {name: float(value) for name, value in method.train_step(batch, tf.constant(0, tf.int64)).items()}
+    assert terms["g_own"] == pytest.approx(10 * 2 / 4 * np.mean(np.abs(edited[:2] - batch["image"][:2])), rel=1e-5)
+    assert terms["g_kl"] == pytest.approx(np.mean((tf.exp(2 * log_sigma) + mean**2 - 1) / 2 - log_sigma), rel=1e-4)
+    expected = terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"] + terms["g_own"]
+    assert terms["g_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_source_correlation():
+    """1 for a picture and a scaled copy, -1 for its negative, 0 for a pattern that does not go with it."""
+    x = tf.reshape(tf.constant([1.0, 1.0, -1.0, -1.0]), [1, 2, 2, 1])
+    y = tf.reshape(tf.constant([1.0, -1.0, 1.0, -1.0]), [1, 2, 2, 1])
+    found = [float(correlation(x, other)) for other in (0.5 * x + 0.2, -x, y)]
+    np.testing.assert_allclose(found, [1, -1, 0], atol=1e-6)
 
 
 def test_moving_statistics_come_from_the_edited_pass_alone(batch):
     """After one step e2's moving mean is 0.1 x the mean over real pictures; `both` mixes the edited pictures in."""
+
     def moving_mean(statistics):
         keras.utils.set_random_seed(0)
         method = SIMGAN(dataclasses.replace(TINY, statistics=statistics), EMBEDDING)
@@ -222,7 +286,7 @@ def test_moving_statistics_come_from_the_edited_pass_alone(batch):
     found, expected = moving_mean("edited")
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
     found, expected = moving_mean("both")
-    assert np.abs(found - expected).max() > 1e-3
+    assert np.abs(found - expected).max() > 0.05 * np.abs(expected).max()
 
 
 def test_noise_is_a_function_of_seed_and_step_and_changes_the_edit(batch):
@@ -250,7 +314,7 @@ def test_mismatched_of_another_class():
     np.testing.assert_array_equal(mismatched(phi, tf.constant([5, 5, 5, 5]), "other_class")[:, 0], [3, 0, 1, 2])
 
 
-# --------------------------------------------------------------- a second implementation of the step, in plain TensorFlow
+# ---- a second implementation of the step, in plain TensorFlow
 
 
 def plain_norm(x, gamma, beta):
@@ -299,7 +363,7 @@ def plain_discriminator(w, image, phi):
 
 
 def adam(weight, gradient, rate=2e-4, beta1=0.5, beta2=0.999, epsilon=1e-8):
-    """First step of Adam, TensorFlow 1's epsilon: m = (1-b1) g, v = (1-b2) g^2, rate sqrt(1-b2) / (1-b1) m / (sqrt v + e)."""
+    """First step of Adam: m = (1-b1) g, v = (1-b2) g^2, w - rate sqrt(1-b2) / (1-b1) m / (sqrt v + e)."""
     m, v = (1 - beta1) * gradient, (1 - beta2) * gradient**2
     return weight - rate * np.sqrt(1 - beta2) / (1 - beta1) * m / (np.sqrt(v) + epsilon)
 
@@ -309,7 +373,7 @@ def plain_variables(network):
 
 
 def test_one_whole_step_against_plain_tensorflow(batch):
-    """Terms, weights of both networks after the step: D first on a constant x_hat, then G through the updated D."""
+    """Terms, gradients and updates of both networks: D first on a constant x_hat, then G through the updated D."""
     method = SIMGAN(TINY, EMBEDDING)
     g, d = plain_variables(method.generator), plain_variables(method.discriminator)
     x, phi = batch["image"], batch["embedding"]
@@ -324,9 +388,10 @@ def test_one_whole_step_against_plain_tensorflow(batch):
             "d_edited": tf.reduce_mean(plain_discriminator(d, edited, phi_bar) ** 2),
         }
         loss = sum(terms.values())
-    d_after = [adam(weight.numpy(), grad.numpy()) for weight, grad in zip(d, tape.gradient(loss, d), strict=True)]
-    for weight, value in zip(d, d_after, strict=True):
-        weight.assign(value)
+    d_gradients = tape.gradient(loss, d)
+    d_before = [tf.identity(weight) for weight in d]
+    for weight, gradient in zip(d, d_gradients, strict=True):
+        weight.assign(adam(weight.numpy(), gradient.numpy()))
     with tf.GradientTape() as tape:
         edited, mean, log_sigma = plain_generator(g, x, phi_bar, noise)
         back = plain_generator(g, edited, phi, tf.zeros_like(noise))[0]
@@ -336,15 +401,20 @@ def test_one_whole_step_against_plain_tensorflow(batch):
             "g_kl": tf.reduce_mean((tf.exp(log_sigma) ** 2 + mean**2 - 1) / 2 - log_sigma),
         }
         loss = terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"]
-    gradients = tape.gradient(loss, g)
-    g_after = [adam(weight.numpy(), grad.numpy()) for weight, grad in zip(g, gradients, strict=True)]
+    g_gradients = tape.gradient(loss, g)
 
     found = method.train_step(batch, tf.constant(3, tf.int64))
     for name, value in terms.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-4), name
-    for network, after in ((method.discriminator, d_after), (method.generator, g_after)):
-        for weight, expected in zip(network.trainable_variables, after, strict=True):
-            # Adam's first step is near +-2e-4 whatever the gradient; where the gradient is rounding noise its sign may
-            # differ, so one such value in a hundred is allowed, and none may be further off than two steps.
-            off = np.abs(weight.numpy() - expected)
-            assert off.max() <= 4.1e-4 and np.mean(off > 2e-6) <= 0.01, weight.path
+    # After its first step Adam's first moment is (1 - beta1) g: the gradients themselves can be compared, and the update
+    # that was made of them. (The weights cannot: where a gradient is noise, Adam's step is not.)
+    for network, optimizer, before, expected in (
+        (method.discriminator, method.d_optimizer, d_before, d_gradients),
+        (method.generator, method.g_optimizer, g, g_gradients),
+    ):
+        for weight, moment, old, gradient in zip(
+            network.trainable_variables, optimizer._momentums, before, expected, strict=True
+        ):
+            found = np.asarray(moment.value) / (1 - 0.5)
+            np.testing.assert_allclose(found, gradient, rtol=1e-3, atol=1e-4 * np.abs(gradient).max() + 2e-7)
+            np.testing.assert_allclose(weight.value, adam(old.numpy(), found), rtol=1e-5, atol=1e-8)

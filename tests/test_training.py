@@ -106,6 +106,7 @@ def test_restore_refuses_a_checkpoint_that_lacks_a_variable(uninterrupted):
 
 def test_a_non_finite_term_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     """The fifth batch holds a NaN: the run must name step 5 and keep the checkpoint of step 3."""
+
     def poisoned(step):
         for batch in batches(step):
             if step == 4:
@@ -163,7 +164,9 @@ def test_sheets_and_tensorboard(tmp_path):
     page = Image.new("RGB", (8, 8), "red")
     training.train(fresh(config), batches, config, str(tmp_path), IMAGES, lambda: page)
     assert sorted(os.listdir(tmp_path / "samples")) == ["0000004.png", "0000006.png"]
-    events = [e for path in (tmp_path / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(path))]
+    events = [
+        e for path in (tmp_path / "tensorboard").iterdir() for e in tf.compat.v1.train.summary_iterator(str(path))
+    ]
     tags = {value.tag for event in events for value in event.summary.value}
     assert {"g_cycle", "d_real", "score_edited", "images_per_second", "sheet"} <= tags
 

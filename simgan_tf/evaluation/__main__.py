@@ -1,6 +1,6 @@
 """Measures a run on the pictures of a split, writes run_dir/results.json and prints it as a table.
 
-    python -m simgan_tf.evaluation --run_dir=runs/demo --records_dir=runs/demo/records --figures
+python -m simgan_tf.evaluation --run_dir=runs/demo --records_dir=runs/demo/records --figures
 """
 
 import json
@@ -21,11 +21,14 @@ def define_flags() -> None:
     flags.DEFINE_integer("samples", 3, "Edits of each (picture, sentence), differing in noise.", lower_bound=2)
     flags.DEFINE_integer("seed", 0, "Seed of the sentences' draw and of the noise.", lower_bound=0)
     flags.DEFINE_integer("limit", 0, "Only so many pictures, at even distances in key order; 0 = all.", lower_bound=0)
-    flags.DEFINE_boolean("figures", False, "Also write sheets of eight pictures, at even distances in key order, to run_dir/figures/.")
+    flags.DEFINE_boolean(
+        "figures", False, "Also write sheets of eight pictures, at even distances in key order, to run_dir/figures/."
+    )
 
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
+    cli.start_tensorflow()
     import numpy as np
 
     from data import pipeline
@@ -41,10 +44,15 @@ def main(argv: list[str]) -> None:
     images = pipeline.evaluation_images(split, config.image_size, config.load_size)
     masks = pipeline.evaluation_masks(split, config.image_size, config.load_size) if all(split.masks) else None
     results = {
-        "method": config.method, "step": editor.step, "split": values.split, "pictures": len(images),
-        "samples": values.samples, "seed": values.seed,
+        "method": config.method,
+        "step": editor.step,
+        "split": values.split,
+        "pictures": len(images),
+        "samples": values.samples,
+        "seed": values.seed,
         **measure(editor, images, masks, split, values.samples, values.seed),
-        "dataset": editor.facts["dataset"], "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
+        "dataset": editor.facts["dataset"],
+        "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
         "command": shlex.join(["python", "-m", "simgan_tf.evaluation", *sys.argv[1:]]),
     }
     path = os.path.join(values.run_dir, "results.json")
@@ -133,9 +141,14 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
     if masks is not None:
         found["background_l1"] = np.nanmean([metrics.l1_where(e, images, ~masks) for e in edited])
     if coloured:
+
         def read(pictures: np.ndarray) -> np.ndarray:
-            return np.array([metrics.dominant_colour(metrics.to_unit(picture[mask]), COLOURS)
-                             for picture, mask in zip(pictures, masks, strict=True)])
+            return np.array(
+                [
+                    metrics.dominant_colour(metrics.to_unit(picture[mask]), COLOURS)
+                    for picture, mask in zip(pictures, masks, strict=True)
+                ]
+            )
 
         wanted = colours[others]
         found["colour_accuracy"] = np.mean([read(e) == wanted for e in edited])

@@ -9,7 +9,9 @@ from simgan_tf import pictures
 from simgan_tf.edit import Editor
 
 
-def edits(method: object, text_encoder: object, images: np.ndarray, own: list[str], sentences: list[str]) -> Image.Image:
+def edits(
+    method: object, text_encoder: object, images: np.ndarray, own: list[str], sentences: list[str]
+) -> Image.Image:
     """source | reconstruction | one edit a sentence, a row a picture, all without noise.
 
     images: [N, S, S, 3] in [-1, 1]. own: a true caption of each. The reconstruction is x_tilde of Eq. 2: back from the

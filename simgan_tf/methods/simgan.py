@@ -65,13 +65,15 @@ class Generator(keras.Model):
             self.up2, self.up_norm2 = up(c), BatchNorm()
             self.to_image = conv(3, 3 if config.output == "conv3" else 7, bias=True)
 
-    def call(self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, training: bool = False,
-             update: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def call(
+        self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, training: bool = False, update: bool = True
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Edited image [B, H, W, 3] float32 in [-1, 1], and the code's mean and log sigma, both [B, Z] float32.
 
         image: [B, H, W, 3] float32 in [-1, 1]. embedding: [B, D] float32, phi(t). noise: [B, Z] float32, epsilon of
         c = mean + sigma * epsilon; zeros give the mean. update: whether batch statistics enter the moving ones.
         """
+
         def norm(layer: BatchNorm, x: tf.Tensor) -> tf.Tensor:
             return layer(x, training=training, update=update)
 
@@ -81,7 +83,7 @@ class Generator(keras.Model):
         encoded = tf.nn.relu(norm(self.norm3, self.conv3(x)))  # [B, H/4, W/4, 4c]
 
         mean, log_sigma = self.augment(embedding)
-        x = join(encoded, mean + tf.exp(log_sigma) * noise)  # [B, H/4, W/4, 4c + Z]
+        x = join(encoded, mean + tf.exp(log_sigma) * tf.cast(noise, mean.dtype))  # [B, H/4, W/4, 4c + Z]
         if self.config.fuse != "none":
             x = norm(self.fuse_norm, self.fuse(x))  # [B, H/4, W/4, 4c]
             x = x if self.config.fuse == "conv" else tf.nn.relu(x)
@@ -173,7 +175,8 @@ class SIMGAN:
             rate = config.learning_rate
             if config.halve_every:
                 rate = keras.optimizers.schedules.ExponentialDecay(
-                    rate, config.halve_every * steps_per_epoch, 0.5, staircase=True)
+                    rate, config.halve_every * steps_per_epoch, 0.5, staircase=True
+                )
             optimizer = keras.optimizers.Adam(rate, config.beta1, config.beta2, config.adam_epsilon)
             optimizer.build(network.trainable_variables)
             return optimizer
@@ -182,8 +185,12 @@ class SIMGAN:
 
     def variables(self) -> dict[str, list[tf.Variable]]:
         """Everything a checkpoint must hold, as raw variables by part."""
-        parts = {"generator": self.generator, "discriminator": self.discriminator,
-                 "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
+        parts = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "g_optimizer": self.g_optimizer,
+            "d_optimizer": self.d_optimizer,
+        }
         return {name: [v.value for v in part.variables] for name, part in parts.items()}
 
     def draw_noise(self, count: int, seed: tf.Tensor) -> tf.Tensor:
@@ -198,57 +205,40 @@ class SIMGAN:
         """
         return self.generator(image, embedding, noise, training=False)[0]
 
+    @tf.function
     def train_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step of the training on a batch: `identity_step` while step < config.identity_steps, then `paper_step`.
+        """One update of D, then one of G, from one forward pass of G.
 
         batch: image [B, H, W, 3], embedding [B, D], class_id [B]. step: int64 scalar, from 0, seeds the noise.
-        Returns scalars: the weighted terms before the update, the totals they sum to, and statistics.
-        """
-        warming = self.config.identity_steps and int(step) < self.config.identity_steps
-        return self.identity_step(batch, step) if warming else self.paper_step(batch, step)
-
-    @tf.function
-    def identity_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update of G alone towards G(x, phi(t)) = x: its own sentence changes nothing.
-
-        Differs: the paper has no such start (identity_steps = 0). One G on both ways lets G invert: G(G(x)) = x also
-        holds for a G that turns light into dark, and which of the two comes out is settled by chance in the first
-        hundred steps. Some steps of this decide it; TAGAN keeps the same term throughout.
-        """
-        image, config = batch["image"], self.config
-        noise = self.draw_noise(image.shape[0], tf.stack([tf.cast(config.seed, tf.int64), 2 * step]))
-        with tf.GradientTape() as tape:
-            same = self.generator(image, batch["embedding"], noise, training=True)[0]
-            g_loss = config.cycle_weight * losses.l1(same, image)
-        weights = self.generator.trainable_variables
-        self.g_optimizer.apply(tape.gradient(g_loss, weights), weights)
-        return {"g_identity": g_loss, "g_loss": g_loss}
-
-    @tf.function
-    def paper_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One update of D, then one of G, from one forward pass of G: the terms of Eq. 4, D's mean scores of the three
+        Returns scalars: the weighted terms of Eq. 4 before the update and their totals, D's mean scores of the three
         kinds of pairs, and the correlation of edited and source pictures, which is below 0 in a run that inverts.
 
         Differs: x_hat is computed once. D is updated on it as a constant, then G's gradient flows through the updated
         D; the relatives draw and run G a second time, at a fifth more cost.
+        Differs: with own_text above 0 (not the paper's presets), the first pictures of a batch get their own sentence
+        as target, as SISGAN's second half does, and the L1 distance of their edit to the picture itself is added, as
+        TAGAN does. One G on both ways may invert: G(G(x)) = x also holds for a G that turns light into dark, or one
+        background's colours into another's, and nothing in Eq. 4 says which; this term does.
         """
         config, generator, discriminator = self.config, self.generator, self.discriminator
         image, matching = batch["image"], batch["embedding"]
+        count = image.shape[0]
+        own = round(config.own_text * count)
         mismatching = mismatched(matching, batch["class_id"], config.mismatch)
         other = mismatching if config.same_mismatch else mismatched(mismatching, batch["class_id"], "roll")
-        count = image.shape[0]
+        target = tf.concat([matching[:own], mismatching[own:]], axis=0)  # phi of the text that drives x_hat
         noise = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step]))
         back_noise = tf.zeros_like(noise)
         if config.cycle_code == "sampled":
             back_noise = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step + 1]))
 
         with tf.GradientTape() as g_tape:
-            edited, mean, log_sigma = generator(image, mismatching, noise, training=True)
+            edited, mean, log_sigma = generator(image, target, noise, training=True)
 
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
                 real_score = discriminator(image, matching, training=True)
                 mismatched_score = discriminator(image, other, training=True)
-                edited_score = discriminator(tf.stop_gradient(edited), mismatching, training=True)
+                edited_score = discriminator(tf.stop_gradient(edited), target, training=True)
                 # Eq. 1, the three kinds of pairs in separate calls: they must not share batch statistics (A29).
                 d_terms = {
                     "d_real": losses.least_squares(real_score, 1.0),
@@ -261,23 +251,32 @@ class SIMGAN:
                 weights = discriminator.trainable_variables
                 self.d_optimizer.apply(d_tape.gradient(d_loss, weights), weights)
 
-            score = discriminator(edited, mismatching, training=True, update=False)
-            reconstructed, _, _ = generator(edited, matching, back_noise, training=True,
-                                            update=config.statistics == "both")
+            score = discriminator(edited, target, training=True, update=False)
+            reconstructed, _, _ = generator(
+                edited, matching, back_noise, training=True, update=config.statistics == "both"
+            )
             g_terms = {
                 "g_adversarial": config.adversarial_weight * losses.least_squares(score, 1.0),
                 "g_cycle": config.cycle_weight * losses.l1(reconstructed, image),  # Eq. 2
                 # Eq. 3, on the text that drives x_hat, and never on the way back.
                 "g_kl": config.kl_weight * losses.kl_to_normal(mean, log_sigma, config.kl_reduction),
             }
+            if own:
+                # Averaged over the whole batch, so that one picture weighs what it does in the cycle loss.
+                g_terms["g_own"] = config.cycle_weight * own / count * losses.l1(edited[:own], image[:own])
             g_loss = tf.add_n(list(g_terms.values()))
         weights = generator.trainable_variables
         self.g_optimizer.apply(g_tape.gradient(g_loss, weights), weights)
 
         scores = {"score_real": real_score, "score_mismatched": mismatched_score, "score_edited": edited_score}
-        return {**d_terms, "d_loss": d_loss, **g_terms, "g_loss": g_loss,
-                **{name: tf.reduce_mean(value) for name, value in scores.items()},
-                "source_correlation": correlation(edited, image)}
+        return {
+            **d_terms,
+            "d_loss": d_loss,
+            **g_terms,
+            "g_loss": g_loss,
+            **{name: tf.reduce_mean(value) for name, value in scores.items()},
+            "source_correlation": correlation(edited, image),
+        }
 
 
 def correlation(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

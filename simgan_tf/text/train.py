@@ -1,6 +1,11 @@
 """Trains phi on a records folder and writes run_dir/text_encoder: python -m simgan_tf.text.train.
 Knows no GAN; what it measures on the test split is reported and decides nothing."""
 
+from simgan_tf import cli
+
+if __name__ == "__main__":
+    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+
 import dataclasses
 import json
 import os
@@ -14,7 +19,6 @@ from absl import flags
 from tqdm import tqdm
 
 from data import pipeline, records
-from simgan_tf import cli
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text import vse
 from simgan_tf.text.tokens import Vocabulary
@@ -205,8 +209,13 @@ def define_flags() -> None:
     flags.DEFINE_integer("word_dim", 300, "Numbers in a word vector.", lower_bound=1)
     flags.DEFINE_integer("length", 30, "Words kept of a sentence; the rest is cut.", lower_bound=1)
     flags.DEFINE_integer("min_count", 2, "A word enters the vocabulary if met this often.", lower_bound=1)
-    flags.DEFINE_float("phi_scale", 0.0, "Factor on the GRU's last state: 1 = the raw state, 0 = the factor that brings "
-                       "the root mean square of its entries over the training captions to 1.", lower_bound=0)
+    flags.DEFINE_float(
+        "phi_scale",
+        0.0,
+        "Factor on the GRU's last state: 1 = the raw state, 0 = the factor that brings "
+        "the root mean square of its entries over the training captions to 1.",
+        lower_bound=0,
+    )
     flags.DEFINE_integer("steps", 2000, "Batches to train on.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch; each is a negative to all others.", lower_bound=2)
     flags.DEFINE_integer("image_size", 64, "Pixels, side of the square crops the image tower sees.", lower_bound=16)
@@ -288,7 +297,9 @@ def main(argv: list[str]) -> None:
     if not values.phi_scale:
         # Differs: A25 takes the raw state. The ranking loss sees directions only, so a GRU trained for minutes keeps
         # states of a few hundredths, which drown in the conditioning augmentation's unit noise.
-        encoder.phi_scale = 1.0 / float(np.sqrt(np.mean(encoder.encode(captions[:: max(1, len(captions) // 5000)]) ** 2)))
+        encoder.phi_scale = 1.0 / float(
+            np.sqrt(np.mean(encoder.encode(captions[:: max(1, len(captions) // 5000)]) ** 2))
+        )
     encoder.training = {
         "dataset": info["dataset"],
         "fingerprint": info["fingerprint"],

@@ -1,0 +1,101 @@
+"""Who may import whom: every arrow of the house, read from the source."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+LOW = {"simgan_tf.cli", "simgan_tf.quiet"}
+ALLOWED = {  # module or package -> what of ours it may import
+    "simgan_tf.quiet": set(),
+    "simgan_tf.cli": {"simgan_tf.quiet"},
+    "simgan_tf.config": set(),
+    "simgan_tf.layers": set(),
+    "simgan_tf.losses": set(),
+    "simgan_tf.pictures": set(),
+    "simgan_tf.methods": {"simgan_tf.methods", "simgan_tf.config", "simgan_tf.layers", "simgan_tf.losses"},
+    "simgan_tf.training": {"simgan_tf.config", "simgan_tf.pictures"},
+    "simgan_tf.text": {"simgan_tf.text", "simgan_tf.layers", "simgan_tf.losses", "data"} | LOW,
+    "simgan_tf.edit": {"simgan_tf.config", "simgan_tf.methods", "simgan_tf.text", "simgan_tf.training",
+                       "simgan_tf.pictures", "data"} | LOW,
+    "simgan_tf.evaluation": {"simgan_tf.evaluation", "simgan_tf.edit", "simgan_tf.pictures", "data"} | LOW,
+    "data": {"data"} | LOW,
+    "export": {"export", "simgan_tf", "data"},
+    "run_train": {"simgan_tf", "data"},
+    "run_export": {"simgan_tf", "export"},
+}  # fmt: skip
+FILES = sorted(
+    [*ROOT.glob("simgan_tf/**/*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("export/*.py"), *ROOT.glob("run_*.py")]
+)
+
+
+def module_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def within(module, package):
+    return module == package or module.startswith(package + ".")
+
+
+def imports(path):
+    """Every module of ours that a file imports, wherever the line stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = ROOT.joinpath(*node.module.split("."), alias.name)
+                yield (
+                    f"{node.module}.{alias.name}"
+                    if inner.with_suffix(".py").exists() or inner.is_dir()
+                    else node.module
+                )
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_arrows(path):
+    module = module_of(path)
+    if module in ("simgan_tf",):
+        assert not path.read_text()
+        return
+    allowed = next(found for package, found in ALLOWED.items() if within(module, package))
+    for name in imports(path):
+        if name.split(".")[0] in ("simgan_tf", "data", "export", "tests", "run_train", "run_export"):
+            assert any(within(name, package) for package in allowed), f"{module} may not import {name}"
+
+
+def test_top_level_is_the_users():
+    """Folders and files of the top level, tracked or not, beside what git and tools make."""
+    expected = {
+        "simgan_tf",
+        "data",
+        "export",
+        "tests",
+        "requirements.txt",
+        "run_train.py",
+        "run_export.py",
+        "README.md",
+        "LICENSE",
+        "CITATION.cff",
+        "CONTRIBUTING.md",
+        "Makefile",
+        "pyproject.toml",
+        ".ci",
+        "docs",
+        "benchmarks",
+    }
+    made = {".git", ".gitignore", ".venv", "runs", ".pytest_cache", ".ruff_cache", "__pycache__"}
+    assert {p.name for p in ROOT.iterdir()} <= expected | made
+
+
+def test_light_modules_do_not_import_tensorflow():
+    for name in ("cli", "config", "quiet", "pictures"):
+        source = (ROOT / "simgan_tf" / f"{name}.py").read_text()
+        heavy = [
+            node
+            for node in ast.parse(source).body
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and "tensorflow" in ast.dump(node)
+        ]
+        assert not heavy, name

@@ -1,0 +1,57 @@
+"""The README against the code: every deviation has its line, every command its flags, every picture its file."""
+
+import functools
+import pathlib
+import re
+import shlex
+
+import pytest
+from absl import flags
+
+import run_export
+import run_train
+from data import build
+from simgan_tf import edit
+from simgan_tf.evaluation import __main__ as evaluation
+from simgan_tf.text import train as text
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = {"data.build": build, "simgan_tf.text.train": text, "run_train.py": run_train, "simgan_tf.edit": edit,
+            "simgan_tf.evaluation": evaluation, "run_export.py": run_export}  # fmt: skip
+
+
+def test_every_file_with_a_deviation_is_in_the_table():
+    table = README[README.index("## Deviations") : README.index("## Licence")]
+    for path in [*ROOT.glob("simgan_tf/**/*.py"), *ROOT.glob("data/*.py"), *ROOT.glob("export/*.py")]:
+        if "Differs:" in path.read_text():
+            name = path.relative_to(ROOT / "simgan_tf").with_suffix("").as_posix()
+            assert name.split("/")[-1] in table, f"{path} deviates, the README's table does not say so"
+
+
+def commands():
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if re.search(r"python |make ", line)]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_name_real_flags(line, monkeypatch):
+    """Parsed by the command's own flags: a flag that went, or a value that is refused, fails here."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return
+    words = words[1:]
+    module, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
+    values = flags.FlagValues()
+    for name in [name for name in dir(flags) if name.startswith("DEFINE_")]:
+        monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))
+    monkeypatch.setattr(flags, "adopt_module_key_flags", lambda module: None)
+    COMMANDS[module].define_flags()
+    values([module, *arguments])  # raises where a flag is unknown, a value refused or a required one missing
+
+
+def test_pictures_are_there():
+    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README) + re.findall(r"\]\((docs/[^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
