@@ -2,7 +2,6 @@
 PYTHON ?= python3
 RUN ?= runs/demo
 BIN = .venv/bin
-export TF_CPP_MIN_LOG_LEVEL = 2
 
 .PHONY: demo test slow lint clean
 

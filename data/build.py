@@ -1,4 +1,4 @@
-"""The command that turns a raw data set into record files and dataset.json.
+"""Turns a raw data set into record files and dataset.json: python -m data.build --dataset=demo --raw_dir= --out_dir=
 Must not know batches, embeddings' meaning or a model."""
 
 from simgan_tf import cli

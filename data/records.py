@@ -19,7 +19,6 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "test")
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
 MIN_SIDE = 8  # pixels
-READ_BUFFER = 1 << 18  # bytes a shard
 READ_BATCH = 64  # records parsed at a time: parsing one by one costs four times as much
 
 FEATURES = {
@@ -144,11 +143,7 @@ def read_examples(records_dir: str, split: str) -> Iterator[Example]:
         if not os.path.isfile(path):
             raise FileNotFoundError(f"No {path}, though dataset.json counts {shards} shards; build the folder again.")
     serialized = tf.data.Dataset.from_tensor_slices(paths).interleave(
-        lambda path: tf.data.TFRecordDataset(path, buffer_size=READ_BUFFER),
-        cycle_length=shards,
-        block_length=1,
-        num_parallel_calls=1,
-        deterministic=True,
+        tf.data.TFRecordDataset, cycle_length=shards, block_length=1, num_parallel_calls=1, deterministic=True
     )
     parse = tf.autograph.experimental.do_not_convert(lambda batch: tf.io.parse_example(batch, FEATURES))
     parsed = serialized.batch(READ_BATCH).map(parse)

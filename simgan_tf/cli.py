@@ -1,6 +1,7 @@
 """The one way a command starts: absl flags in, one line on stderr for a user's mistake, exit code 0 only on success.
 Knows no flag, no model and no data, and must stay importable without TensorFlow."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -36,7 +37,11 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and makes it greet its processor now, with the chatter kept off the screen."""
+    """Imports TensorFlow and makes it greet its processor now, with the chatter kept off the screen.
+
+    Its C++ log is off too (what fails raises here); TF_CPP_MIN_LOG_LEVEL=0 in the environment brings it back.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
         import tensorflow as tf
 

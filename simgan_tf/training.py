@@ -138,7 +138,7 @@ def train(
                 tf.summary.image("sheet", np.asarray(sheet)[None], step=now)
             if _due(config.checkpoint_every, now) or ending:
                 _require_finite_variables(method.variables(), now)
-                manager.save(checkpoint_number=now)
+                _save(manager, now)
             if ending:
                 break
     if stopping.asked:
@@ -163,6 +163,19 @@ class _StopSignals:
     def __exit__(self, *exception: object) -> None:
         for number, handler in self.previous.items():
             signal.signal(number, handler)
+
+
+def _save(manager: tf.train.CheckpointManager, step: int) -> None:
+    """Saves a checkpoint. Raises: OSError in one line where it cannot be written; the ones before stay."""
+    kept = manager.latest_checkpoint
+    try:
+        manager.save(checkpoint_number=step)
+    except tf.errors.OpError as error:
+        reason = str(error.message).split(";")[-1].strip()
+        raise OSError(
+            f"the checkpoint of step {step} cannot be written to {manager.directory} ({reason}); last whole one: "
+            f"{kept or 'none yet'}. Make room and run the same command again."
+        ) from None
 
 
 def _due(every: int, step: int) -> bool:

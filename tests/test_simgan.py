@@ -406,8 +406,8 @@ def test_one_whole_step_against_plain_tensorflow(batch):
     found = method.train_step(batch, tf.constant(3, tf.int64))
     for name, value in terms.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-4), name
-    # After its first step Adam's first moment is (1 - beta1) g: the gradients themselves can be compared, and the update
-    # that was made of them. (The weights cannot: where a gradient is noise, Adam's step is not.)
+    # After its first step Adam's first moment is (1 - beta1) g: the gradients can be compared, and the update made of
+    # them. (The weights cannot: where a gradient is noise, Adam's step is not.)
     for network, optimizer, before, expected in (
         (method.discriminator, method.d_optimizer, d_before, d_gradients),
         (method.generator, method.g_optimizer, g, g_gradients),

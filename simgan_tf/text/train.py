@@ -25,6 +25,7 @@ from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
 CLIP_NORM = 2.0  # of all gradients together. Source: the code of Kiros et al.
+PHI_SIZE = 3.0  # root mean square of phi's entries; see phi_scale
 MEASURED_IMAGES, MEASURED_CAPTIONS = 1000, 5  # at most, for a recall. Source: the protocol of Kiros et al.
 
 
@@ -213,7 +214,7 @@ def define_flags() -> None:
         "phi_scale",
         0.0,
         "Factor on the GRU's last state: 1 = the raw state, 0 = the factor that brings "
-        "the root mean square of its entries over the training captions to 1.",
+        "the root mean square of its entries over the training captions to 3.",
         lower_bound=0,
     )
     flags.DEFINE_integer("steps", 2000, "Batches to train on.", lower_bound=1)
@@ -297,9 +298,8 @@ def main(argv: list[str]) -> None:
     if not values.phi_scale:
         # Differs: A25 takes the raw state. The ranking loss sees directions only, so a GRU trained for minutes keeps
         # states of a few hundredths, which drown in the conditioning augmentation's unit noise.
-        encoder.phi_scale = 1.0 / float(
-            np.sqrt(np.mean(encoder.encode(captions[:: max(1, len(captions) // 5000)]) ** 2))
-        )
+        size = np.sqrt(np.mean(encoder.encode(captions[:: max(1, len(captions) // 5000)]) ** 2))
+        encoder.phi_scale = PHI_SIZE / float(size)
     encoder.training = {
         "dataset": info["dataset"],
         "fingerprint": info["fingerprint"],
