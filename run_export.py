@@ -8,14 +8,13 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import sys
 from importlib import metadata
 from typing import Any
 
 from absl import flags
 
-from simgan_tf import cli
+from simgan_tf import cli, files
 from simgan_tf import config as configs
 
 FORMATS = ("saved_model", "tflite")
@@ -31,7 +30,7 @@ def define_flags() -> None:
 def export(run_dir: str, out_dir: str, formats: list[str], records_dir: str | None, command: str) -> dict[str, Any]:
     """Writes `out_dir` with export.json, saved_model/<step>/ and simgan.tflite; returns the content of export.json.
 
-    Everything is made in a sibling, out_dir.partial, checked there, and then takes the place of out_dir.
+    Everything is made in a folder beside out_dir, checked there, and then takes the place of out_dir.
     Raises: ValueError where a format is unknown, out_dir holds something else, or a file differs from the live model;
     FileNotFoundError where the run or its checkpoint is missing. out_dir is then as it was.
     """
@@ -52,11 +51,8 @@ def export(run_dir: str, out_dir: str, formats: list[str], records_dir: str | No
         from simgan_tf.edit import Editor
 
         editor = Editor(run_dir)
-    partial = f"{out_dir}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    files: dict[str, dict[str, Any]] = {}
-    try:
+    made: dict[str, dict[str, Any]] = {}
+    with files.replacing_folder(out_dir) as partial:
         with tqdm(total=1 + 2 * len(formats), unit="stage", desc="exporting", leave=False) as bar:
 
             def stage(name: str) -> None:
@@ -75,7 +71,7 @@ def export(run_dir: str, out_dir: str, formats: list[str], records_dir: str | No
                 saved_model.write(editor, path)
                 bar.update()
                 stage("checking SavedModel")
-                files[name] = {"bytes": _bytes(path), "checks": parity.check_saved_model(path, inputs)}
+                made[name] = {"bytes": _bytes(path), "checks": parity.check_saved_model(path, inputs)}
                 bar.update()
             if "tflite" in formats:
                 name = "simgan.tflite"
@@ -84,7 +80,7 @@ def export(run_dir: str, out_dir: str, formats: list[str], records_dir: str | No
                 tflite.write(editor, path)
                 bar.update()
                 stage("checking TFLite")
-                files[name] = {"bytes": _bytes(path), "checks": parity.check_tflite(path, inputs, editor)}
+                made[name] = {"bytes": _bytes(path), "checks": parity.check_tflite(path, inputs, editor)}
                 bar.update()
         report = {
             "format_version": 1,
@@ -95,16 +91,11 @@ def export(run_dir: str, out_dir: str, formats: list[str], records_dir: str | No
             "noise_size": editor.config.ca_size,
             "checked_on": inputs.pictures,
             "limits": dict(zip(("max_error", "mean_error"), parity.LIMITS, strict=True)),
-            "files": files,
+            "files": made,
             "versions": _versions(),
             "command": command,
         }
-        with open(os.path.join(partial, "export.json"), "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=2)
-            file.write("\n")
-        _replace(partial, out_dir)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        files.write_text(os.path.join(partial, "export.json"), json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -124,16 +115,6 @@ def _versions() -> dict[str, str]:
         "keras": keras.__version__,
         "ai-edge-litert": metadata.version("ai-edge-litert"),
     }
-
-
-def _replace(partial: str, out_dir: str) -> None:
-    """Puts `partial` in the place of `out_dir`, whose old content goes only after the new one is there."""
-    old = f"{out_dir}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if os.path.exists(out_dir):
-        os.rename(out_dir, old)
-    os.rename(partial, out_dir)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _step_of(out_dir: str) -> str | None:

@@ -14,6 +14,7 @@ from simgan_tf import config as configs
 
 
 def define_flags() -> None:
+    """--records_dir, --run_dir, --preset, and one flag a field of Config."""
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
     flags.DEFINE_string(
         "run_dir", None, "Folder of this run; holds text_encoder/ from simgan_tf.text.train.", required=True
@@ -23,6 +24,7 @@ def define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Trains, or goes on training, and leaves a run directory."""
     values = flags.FLAGS
     config = configs.from_flags(values)  # before TensorFlow starts, so that a wrong flag costs no time
 
@@ -40,13 +42,8 @@ def main(argv: list[str]) -> None:
     info = records.read_info(values.records_dir)
     encoder = TextEncoder.load(os.path.join(values.run_dir, "text_encoder"))
     split = pipeline.load_split(values.records_dir, "train")
-    training.claim(
-        values.run_dir,
-        config,
-        {name: info[name] for name in ("dataset", "fingerprint", "splits")},
-        shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]),
-    )
-
+    if len(split) < config.batch_size:
+        raise ValueError(f"batch_size={config.batch_size} is above the {len(split)} training pictures; lower it.")
     captions = [caption for of_picture in split.captions for caption in of_picture]
     tokens, embeddings = encoder.vocabulary.batch(captions, encoder.length), encoder.encode(captions)
 
@@ -65,7 +62,7 @@ def main(argv: list[str]) -> None:
         )
 
     keras.utils.set_random_seed(config.seed)  # initial weights
-    method = METHODS[config.method](config, encoder.dim, len(split.keys) // config.batch_size)
+    method = METHODS[config.method](config, encoder.dim, len(split) // config.batch_size)
 
     # The sheet shows test pictures at even distances in key order, never picked.
     shown = pipeline.load_split(values.records_dir, "test").spread(6)
@@ -76,7 +73,13 @@ def main(argv: list[str]) -> None:
             method, encoder, sources, [captions[0] for captions in shown.captions], list(config.sentences)
         )
 
-    training.train(method, batches, config, values.run_dir, len(split.keys), draw_sheet)
+    # Last, so that nothing that is refused above leaves its mark on the directory.
+    facts = {name: info[name] for name in ("dataset", "fingerprint", "splits")}
+    command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    training.claim(values.run_dir, config, facts, encoder.fingerprint, command)
+    reached = training.train(method, batches, config, values.run_dir, len(split), draw_sheet)
+    if reached < training.total_steps(config, len(split)):
+        sys.exit(130)  # interrupted: what follows a finished training must not run
 
 
 if __name__ == "__main__":

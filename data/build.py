@@ -38,7 +38,7 @@ def build(
     The records' bytes depend on the raw files, `dataset` and `shards` only. They are written beside `out_dir` under a
     temporary name and renamed when complete.
 
-    dataset: "demo" (drawn into raw_dir first if raw_dir is missing or empty) or "oxford102".
+    dataset: "demo" (drawn into raw_dir first unless it is there already) or "oxford102".
     captions_dir: "" = raw_dir/text_c10.   workers: threads that check pictures, 0 = one a core.
     command: kept in dataset.json for the reader.
 
@@ -53,8 +53,8 @@ def build(
     out_dir = out_dir.rstrip(os.sep) or os.sep
     if os.path.exists(out_dir) and not os.path.isdir(out_dir):
         raise ValueError(f"out_dir={out_dir!r} is a file; choose another folder.")
-    if dataset == "demo" and not (os.path.isdir(raw_dir) and os.listdir(raw_dir)):
-        demo.write(raw_dir)
+    if dataset == "demo":
+        demo.write(raw_dir)  # or finds the set there already, or refuses a folder with anything else
 
     found = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing)
     _require_disjoint(found.splits)
@@ -176,6 +176,9 @@ def main(argv: list[str]) -> None:
     state = "written" if written else "complete already, built from the same files; left as it is"
     print(f"{values.out_dir}: {state}")
     print(table(info))
+    counts = tuple(part["images"] for part in info["splits"].values())
+    if info["dataset"] == "oxford102" and counts != oxford102.PUBLISHED:
+        print("note: the whole of Oxford-102 has {:,} training and {:,} test pictures".format(*oxford102.PUBLISHED))
     if info["left_out"]:
         print(f"left out: {info['left_out']:,} pictures or caption files without their partner (--skip_missing)")
     run_dir = os.path.join("runs", values.dataset)

@@ -14,6 +14,7 @@ from scipy.io.matlab import MatReadError
 
 from data import captions, records
 
+PUBLISHED = (7034, 1155)  # pictures of the training and test classes. Source: StackGAN, Reed's class lists
 KEY = re.compile(r"image_(\d{5})")
 CLASS_DIR = re.compile(r"class_(\d{5})")
 

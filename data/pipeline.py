@@ -29,9 +29,8 @@ class Split:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def spread(self, count: int) -> "Split":
-        """`count` pictures at even distances in key order (all, where there are fewer): unpicked, of many classes."""
-        rows = np.unique(np.linspace(0, len(self) - 1, count).astype(int))
+    def take(self, rows: np.ndarray) -> "Split":
+        """The pictures of these rows, in their order."""
         first = np.cumsum([0, *map(len, self.captions)])
         captions = [c for row in rows for c in range(first[row], first[row + 1])]
         return Split(
@@ -43,6 +42,10 @@ class Split:
             captions=[self.captions[row] for row in rows],
             embeddings=None if self.embeddings is None else self.embeddings[captions],
         )
+
+    def spread(self, count: int) -> "Split":
+        """`count` pictures at even distances in key order (all, where there are fewer): unpicked, of many classes."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
 
 
 def load_split(records_dir: str, split: str) -> Split:

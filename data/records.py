@@ -15,9 +15,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from simgan_tf import files
+
 FORMAT_VERSION = 1
 SPLITS = ("train", "test")
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
+MAX_ASPECT = 20  # longer side over shorter: resizing by the shorter must not blow the longer up
 MIN_SIDE = 8  # pixels
 READ_BATCH = 64  # records parsed at a time: parsing one by one costs four times as much
 
@@ -101,10 +104,7 @@ def write_split(out_dir: str, split: str, examples: Iterable[Example], shards: i
 def write_info(out_dir: str, info: dict[str, object]) -> None:
     """Writes dataset.json; to be called last, since its presence says that the folder is complete."""
     path = os.path.join(out_dir, "dataset.json")
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        json.dump(info, file, indent=2)
-        file.write("\n")
-    os.replace(path + ".tmp", path)
+    files.write_text(path, json.dumps(info, indent=2) + "\n")
 
 
 def read_info(records_dir: str) -> dict[str, object]:
@@ -223,6 +223,8 @@ def _check_size(path: str, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
         raise _Refused(f"{path} is {width}x{height}, over {MAX_PIXELS:,} pixels; make it smaller.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise _Refused(f"{path} is {width}x{height}; the longer side may be {MAX_ASPECT} times the shorter at most.")
     if min(width, height) < MIN_SIDE:
         raise _Refused(f"{path} is {width}x{height}; both sides need {MIN_SIDE} pixels or more.")
 

@@ -3,6 +3,7 @@ Knows no flag, no model and no data, and must stay importable without TensorFlow
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 from absl import app, flags
@@ -13,8 +14,8 @@ from simgan_tf.quiet import quiet
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
     """Defines the flags, parses the command line, calls `main` and exits.
 
-    Exit code 0 on success, 1 with one line on stderr for bad input (ValueError, OSError, TensorFlow's own
-    file errors), 130 for Ctrl-C. Anything else is our bug and keeps its traceback.
+    Exit code 0 on success and for --help, 1 with one line on stderr for bad input (ValueError, OSError,
+    TensorFlow's own file errors), 130 for Ctrl-C. Anything else is our bug and keeps its traceback.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -32,6 +33,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
                 raise
             _fail(str(error))
 
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd pictures; what matters raises
     define_flags()
     app.run(guarded, flags_parser=_parse)
 
@@ -53,6 +55,8 @@ def _parse(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         _fail(f"{error} (see --help)")
+    except SystemExit:  # absl leaves --help with 1
+        sys.exit(0)
 
 
 def _is_tensorflow_file_error(error: Exception) -> bool:

@@ -3,11 +3,14 @@ Knows no TensorFlow, so that a wrong flag fails before TensorFlow starts."""
 
 import dataclasses
 import json
+import math
 import os
 import typing
 from typing import Any
 
 from absl import flags
+
+from simgan_tf import files
 
 FLOWER_SENTENCES = (
     "this flower has red petals with a yellow center",
@@ -71,7 +74,7 @@ class Config:
     epochs: int = 600  # paper
     steps: int = 0  # 0 = epochs x floor(training pictures / batch_size)
     learning_rate: float = 2e-4  # Adam, both networks; paper
-    halve_every: int = 50  # epochs; 0 = never; paper
+    halve_epochs: int = 50  # epochs; 0 = never; paper
     beta1: float = 0.5  # A26
     beta2: float = 0.999
     adam_epsilon: float = 1e-8  # TensorFlow 1's
@@ -88,6 +91,10 @@ class Config:
         for name, accepted in CHOICES.items():
             if getattr(self, name) not in accepted:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, accepted))}.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{field.name}={value} must be a finite number.")
         size = self.image_size
         if size < 16 or size & (size - 1):
             raise ValueError(
@@ -109,6 +116,11 @@ class Config:
                 f"batch_size={self.batch_size}: the mismatching text comes from another picture of the "
                 "batch, so at least 2 are needed."
             )
+        if self.batch_size < 3 and not self.same_mismatch:
+            raise ValueError("same_mismatch=False needs two other pictures in a batch: batch_size=3 or more, not 2.")
+        for name, highest in (("rotate_degrees", 180), ("seed", 2**31 - 1), ("beta1", 0.9999), ("beta2", 0.999999)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise ValueError(f"{name}={getattr(self, name)} must be from 0 to {highest}.")
         for name in ("width", "d_width", "d_widest", "ca_size", "text_size", "keep_checkpoints", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
@@ -119,11 +131,14 @@ class Config:
             raise ValueError(f"own_text={self.own_text} leaves no picture of a batch to edit; it must be below 1.")
         if self.steps == 0 and self.epochs == 0:
             raise ValueError("steps=0 and epochs=0: nothing to train; set one of them.")
-        if not self.sentences:
-            raise ValueError("sentences is empty: the sample sheet needs at least one.")
+        if not self.sentences or not all(sentence.strip() for sentence in self.sentences):
+            raise ValueError(
+                f"sentences={list(self.sentences)}: the sample sheet needs at least one, none of them empty."
+            )
 
 
 CHOICES = {
+    "method": ("simgan",),
     "encoder_kernels": ("3-4-4", "7-3-3"),
     "fuse": ("conv_relu", "conv", "1x1_relu", "none"),
     "decoder": ("transposed", "resize"),
@@ -138,7 +153,6 @@ CHOICES = {
 }
 NOT_NEGATIVE = (
     "units",
-    "rotate_degrees",
     "adversarial_weight",
     "cycle_weight",
     "kl_weight",
@@ -146,11 +160,10 @@ NOT_NEGATIVE = (
     "edited_weight",
     "epochs",
     "steps",
-    "halve_every",
+    "halve_epochs",
     "log_every",
     "sample_every",
     "checkpoint_every",
-    "seed",
     "own_text",
 )
 # What a second call of run_train.py may change in a run directory; everything else would make it another run.
@@ -160,6 +173,10 @@ PRESETS = {
     # The paper's two trainings: 256x256, batch 16, 600 epochs, Adam 2e-4 halved every 50, weights 1/10/1.
     "simgan_cub": Config(sentences=BIRD_SENTENCES),
     "simgan_oxford102": Config(),
+    # Other readings of the paper, at its size: SISGAN's widths (A2); the other two discriminators (A10).
+    "simgan_sis_wide": Config(width=128),
+    "simgan_d_b": Config(d_layout="b"),
+    "simgan_d_c": Config(d_layout="c"),
     # Differs: 64x64, half the width, 6 units instead of 16, because two CPU cores give about 30 of these images a
     # second; D has 6 convolutions instead of 8, because 64 is halved to 4 in two stages fewer.
     "simgan_oxford102_64": Config(
@@ -169,13 +186,14 @@ PRESETS = {
         units=6,
         d_width=32,
         steps=6_000,
-        halve_every=5,
+        halve_epochs=5,
         sample_every=500,
         checkpoint_every=250,
     ),
     # Differs: 64x64, a quarter of the width and 4 units, to fit `make demo` on two CPU cores, D as above; twice the
-    # rate, halved every 4 epochs, because there are 7 epochs, not 600; own_text, because the demo's backgrounds do not
-    # go with its flowers, so that nothing else says which way round a background is right.
+    # rate, halved every 4 epochs, because there are 8 epochs, not 600; own_text, because the demo's backgrounds do not
+    # go with its flowers, so that nothing else says which way round a background is right; a tenth of lambda_ca,
+    # because at 1 the codes of two colours stay about two sigma apart, and the noise alone turns one into the other.
     "simgan_demo": Config(
         image_size=64,
         load_size=76,
@@ -183,9 +201,10 @@ PRESETS = {
         units=4,
         d_width=32,
         own_text=0.25,
+        kl_weight=0.1,
         learning_rate=4e-4,
-        halve_every=4,
-        steps=1_700,
+        halve_epochs=4,
+        steps=2_000,
         sample_every=250,
         checkpoint_every=250,
     ),
@@ -225,11 +244,8 @@ def from_flags(values: flags.FlagValues) -> Config:
 
 def save(config: Config, run_dir: str, **facts: Any) -> None:
     """Writes run_dir/config.json: the config, and `facts` (dataset, command) beside it."""
-    path = os.path.join(run_dir, "config.json")
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        json.dump({"config": dataclasses.asdict(config), **facts}, file, indent=2)
-        file.write("\n")
-    os.replace(path + ".tmp", path)
+    content = json.dumps({"config": dataclasses.asdict(config), **facts}, indent=2)
+    files.write_text(os.path.join(run_dir, "config.json"), content + "\n")
 
 
 def load(run_dir: str) -> tuple[Config, dict[str, Any]]:
@@ -249,5 +265,5 @@ def load(run_dir: str) -> tuple[Config, dict[str, Any]]:
         values = facts.pop("config")
         values["sentences"] = tuple(values["sentences"])
         return Config(**values), facts
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a config of this version ({error}).") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: not a config of this version ({error}); choose another --run_dir.") from None

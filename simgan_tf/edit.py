@@ -31,6 +31,10 @@ class Editor:
         config, self.facts = configs.load(run_dir)
         self.config = dataclasses.replace(config, precision="float32")
         self.text_encoder = TextEncoder.load(os.path.join(run_dir, "text_encoder"))
+        if self.facts.get("text_encoder") != self.text_encoder.fingerprint:
+            raise ValueError(
+                f"{run_dir}/text_encoder is not the one this run was trained with; put the old one back or train anew."
+            )
         self.method = METHODS[self.config.method](self.config, self.text_encoder.dim)
         self.step = training.restore_part(run_dir, "generator", self.method.variables()["generator"])
 
@@ -123,7 +127,7 @@ def main(argv: list[str]) -> None:
         titles = [values.text, *[f"sample {i + 1}" for i in range(1, len(edits))]]
     pictures.save_image(pictures.sheet([[image, *edits]], ["source", *titles]), values.out)
     if unknown:
-        print(f"not in the training captions, so without effect: {', '.join(dict.fromkeys(unknown))}")
+        print(f"unknown to the text encoder, read as <unk>: {', '.join(dict.fromkeys(unknown))}")
     print(f"wrote {values.out}: the source and {len(edits)} edits, by {values.run_dir} at step {editor.step}")
 
 

@@ -1,24 +1,17 @@
 """Sheets of pictures and their files: float images in [-1, 1] in, PNG or JPEG out.
 Knows no model and no TensorFlow."""
 
-import os
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from simgan_tf.files import replacing
 
 
 def save_image(picture: Image.Image, path: str) -> None:
     """Writes a PNG or JPEG by its name's ending, under a temporary name first."""
     check_image_name(path)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    stem, ending = os.path.splitext(path)
-    try:
-        picture.save(f"{stem}.tmp{ending}")
-        os.replace(f"{stem}.tmp{ending}", path)
-    except OSError:
-        if os.path.exists(f"{stem}.tmp{ending}"):
-            os.remove(f"{stem}.tmp{ending}")
-        raise
+    with replacing(path) as temporary:
+        picture.save(temporary)
 
 
 def check_image_name(path: str) -> None:

@@ -17,14 +17,15 @@ from tqdm import tqdm
 
 from simgan_tf import config as configs
 from simgan_tf.config import Config
+from simgan_tf.files import write_text
 from simgan_tf.pictures import save_image
 
 
-def claim(run_dir: str, config: Config, dataset: dict[str, Any], command: str) -> None:
+def claim(run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: str, command: str) -> None:
     """Makes `run_dir` this run's, or checks that it already is; writes config.json.
 
-    dataset: facts of the records, with their `fingerprint`.
-    Raises: ValueError where the directory holds a run of another method, configuration or data.
+    dataset: facts of the records, with their `fingerprint`. text_encoder: the fingerprint of phi.
+    Raises: ValueError where the directory holds a run of another method, configuration, phi or data.
     """
     os.makedirs(run_dir, exist_ok=True)
     if os.path.exists(os.path.join(run_dir, "config.json")):
@@ -36,12 +37,14 @@ def claim(run_dir: str, config: Config, dataset: dict[str, Any], command: str) -
         ]
         if facts.get("dataset", {}).get("fingerprint") != dataset["fingerprint"]:
             differing.append("the records")
+        if facts.get("text_encoder") != text_encoder:
+            differing.append("the text encoder")
         if differing:
             raise ValueError(
                 f"{run_dir!r} holds another run ({'; '.join(differing)}): choose another --run_dir, or give "
                 "the flags it was started with."
             )
-    configs.save(config, run_dir, dataset=dataset, command=command)
+    configs.save(config, run_dir, dataset=dataset, text_encoder=text_encoder, command=command)
 
 
 def checkpoint_of(parts: dict[str, list[tf.Variable]], **others: tf.Variable) -> tf.train.Checkpoint:
@@ -60,19 +63,31 @@ def latest_checkpoint(run_dir: str) -> str:
     """Path of the newest checkpoint. Raises: FileNotFoundError where there is none yet."""
     path = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
     if path is None:
-        raise FileNotFoundError(
-            f"{run_dir!r} has no checkpoint yet: train it with python run_train.py --run_dir={run_dir}"
-        )
+        raise FileNotFoundError(f"{run_dir!r} has no checkpoint yet: train it with run_train.py first.")
     return path
 
 
 def restore_part(run_dir: str, part: str, variables: list[tf.Variable]) -> int:
     """Fills one part's variables, such as the generator's, from the newest checkpoint; returns its step."""
-    path = latest_checkpoint(run_dir)
     step = tf.Variable(0, dtype=tf.int64)
-    status = checkpoint_of({part: variables}, step=step).restore(path)
-    status.assert_existing_objects_matched().expect_partial()
+    _restore(checkpoint_of({part: variables}, step=step), latest_checkpoint(run_dir), whole=False)
     return int(step)
+
+
+def _restore(checkpoint: tf.train.Checkpoint, path: str, whole: bool) -> None:
+    """Fills the checkpoint's variables; whole: the file may hold no others. Raises: ValueError for a bad file."""
+    try:
+        status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
+        if whole:
+            status.assert_consumed()
+        else:
+            status.expect_partial()
+    except (IndexError, AssertionError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"{path}: damaged, or of another version of the networks ({type(error).__name__}). Delete the files of "
+            "this checkpoint and its name in the file 'checkpoint' beside them to go back to the one before."
+        ) from error
 
 
 def total_steps(config: Config, images: int) -> int:
@@ -99,7 +114,7 @@ def train(
     checkpoint = checkpoint_of(method.variables(), step=step)
     manager = tf.train.CheckpointManager(checkpoint, os.path.join(run_dir, "checkpoints"), config.keep_checkpoints)
     if manager.latest_checkpoint:
-        checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        _restore(checkpoint, manager.latest_checkpoint, whole=True)
         print(f"resuming {run_dir} from step {int(step)}")
     start, last, epoch_steps = int(step), total_steps(config, images), images // config.batch_size
     if start >= last:
@@ -186,8 +201,8 @@ def _require_finite(scalars: dict[str, float], step: int, kept: str | None) -> N
     bad = [f"{name}={value}" for name, value in scalars.items() if not math.isfinite(value)]
     if bad:
         raise FloatingPointError(
-            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: {kept or 'none yet'}. Lower "
-            "--learning_rate or go back to float32, and run the same command again to go on from there."
+            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: {kept or 'none yet'}. Start "
+            "again in another --run_dir with a lower --learning_rate, or in float32."
         )
 
 
@@ -210,6 +225,4 @@ def _forget_after(metrics: str, step: int) -> None:
                     kept.append(line)
             except json.JSONDecodeError:
                 break
-    with open(metrics + ".tmp", "w", encoding="utf-8") as log:
-        log.writelines(kept)
-    os.replace(metrics + ".tmp", metrics)
+    write_text(metrics, "".join(kept))

@@ -15,7 +15,7 @@ def test_paper_presets_hold_the_papers_numbers(name):
     """Sec. 3.1 of the paper, number by number."""
     config = PRESETS[name]
     assert (config.image_size, config.units, config.batch_size, config.epochs) == (256, 16, 16, 600)
-    assert (config.learning_rate, config.halve_every) == (2e-4, 50)
+    assert (config.learning_rate, config.halve_epochs) == (2e-4, 50)
     assert (config.adversarial_weight, config.cycle_weight, config.kl_weight) == (1, 10, 1)
     assert (config.steps, config.beta1, config.precision) == (0, 0.5, "float32")
     assert (config.mismatched_weight, config.edited_weight) == (1, 1)
@@ -33,7 +33,15 @@ def test_paper_presets_hold_the_papers_numbers(name):
         ({"decoder": "bilinear"}, "decoder='bilinear' is not one of 'transposed', 'resize'"),
         ({"d_layout": "c", "image_size": 32, "load_size": 38}, "image_size >= 64, not 32"),
         ({"steps": 0, "epochs": 0}, "steps=0 and epochs=0"),
-        ({"sentences": ()}, "sentences is empty"),
+        ({"sentences": ()}, "sentences=.*at least one"),
+        ({"sentences": ("red", " ")}, "sentences=.*none of them empty"),
+        ({"method": "pix2pix"}, "method='pix2pix' is not one of 'simgan'"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan must be a finite number"),
+        ({"rotate_degrees": 400.0}, "rotate_degrees=400.0 must be from 0 to 180"),
+        ({"beta1": 1.5}, "beta1=1.5 must be from 0"),
+        ({"seed": 2**40}, "seed=1099511627776 must be from 0"),
+        ({"own_text": 1.0}, "own_text=1.0 leaves no picture"),
+        ({"batch_size": 2, "same_mismatch": False}, "batch_size=3 or more, not 2"),
         ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
     ],
 )

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data import painter
+from data.pipeline import Split
 from simgan_tf.evaluation import metrics
+from simgan_tf.evaluation.__main__ import measure
 
 
 def test_dominant_colour_is_the_vote_of_the_pixels():
@@ -47,3 +50,49 @@ def test_diversity_is_the_mean_over_pairs():
     samples = np.stack([np.full([1, 2, 2, 3], float(value)) for value in range(3)])
     np.testing.assert_allclose(metrics.diversity(samples, np.ones([1, 2, 2], bool)), [2 / 3])
     np.testing.assert_allclose(metrics.diversity(samples[:1].repeat(2, axis=0), np.ones([1, 2, 2], bool)), [0.0])
+
+
+class Painter:
+    """A method that paints by rule: a sentence is its colour's number; the flower's half gets that colour plus 0.02 x
+    noise, the other half becomes 0.1 lighter. Its text encoder gives the number of the first colour in a sentence."""
+
+    def __init__(self):
+        self.method = self.text_encoder = self
+
+    def encode(self, texts):
+        names = list(painter.COLOURS)
+        return np.array(
+            [[next(names.index(word) for word in text.split() if word in names)] for text in texts], np.float32
+        )
+
+    def draw_noise(self, count, seed):
+        return tf.fill([count, 1], float(seed[1]))
+
+    def edit(self, image, embedding, noise):
+        palette = tf.constant(list(painter.COLOURS.values()), tf.float32) / 127.5 - 1.0
+        colour = tf.gather(palette, tf.cast(embedding[:, 0], tf.int32)) + 0.02 * noise  # [B, 3]
+        flower = tf.zeros_like(image[:, :, :2]) + colour[:, None, None, :]
+        return tf.concat([flower, image[:, :, 2:] + 0.1], axis=2)
+
+
+def test_measure_by_hand():
+    """Four 4x4 pictures, left half the flower. Every edit has the asked colour, and none judged by another's sentence
+    unless they agree; outside, 0.1 of [-1, 1] is 0.05; samples differ by 0.02 and 0.04 (pairs 0.02, 0.04, 0.02), in
+    [0, 1] units 0.04 / 3; the way back paints the own colour again and lightens once more, on half of it."""
+    names = ["red", "yellow", "blue", "white"]
+    images = np.zeros([4, 4, 4, 3], np.float32)
+    for image, name in zip(images, names, strict=True):
+        image[:, :2] = np.array(painter.COLOURS[name]) / 127.5 - 1
+    masks = np.zeros([4, 4, 4], bool)
+    masks[:, :, :2] = True
+    captions = [(f"this flower has {name} petals",) for name in names]
+    split = Split(names, tf.constant([""] * 4), [b"x"] * 4, names, np.arange(4), captions, None)
+    found = measure(Painter(), images, masks, split, samples=3, seed=0)
+    assert found["colour_accuracy"] == found["colour_accuracy_mean"] == found["colour_reader"] == 1.0
+    assert found["background_l1"] == pytest.approx(0.05, rel=1e-5)
+    assert found["background_l1_mean"] == pytest.approx(0.05, rel=1e-5)
+    assert found["diversity"] == pytest.approx(0.04 / 3, rel=1e-4)
+    assert found["cycle_l1"] == pytest.approx(0.05, rel=1e-5)
+    assert found["colour_chance"] < 1.0
+    without = measure(Painter(), images, None, split, samples=3, seed=0)
+    assert without.keys() == {"change_l1", "diversity", "cycle_l1"}

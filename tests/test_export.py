@@ -36,8 +36,8 @@ def run_dir(tmp_path_factory) -> str:
     for variable in encoder.variables:
         variable.assign(draw.normal(size=variable.shape))
     encoder.save(os.path.join(directory, "text_encoder"))
-    training.claim(directory, CONFIG, {"fingerprint": "none"}, "tests")
-    method = METHODS["simgan"](CONFIG, encoder.dim)
+    training.claim(directory, CONFIG, {"fingerprint": "none"}, encoder.fingerprint, "tests")
+    method = METHODS["simgan"](CONFIG, encoder.dim, 1)
     for variable in method.generator.variables:
         shape = variable.shape
         if variable.name == "variance":
@@ -302,7 +302,7 @@ def test_bad_input_is_one_line(tmp_path, run_dir, editor):
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
     fresh = str(tmp_path / "fresh")
     editor.text_encoder.save(os.path.join(fresh, "text_encoder"))
-    training.claim(fresh, CONFIG, {"fingerprint": "none"}, "tests")
+    training.claim(fresh, CONFIG, {"fingerprint": "none"}, "phi", "tests")
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet: train it"):
         run_export.export(fresh, str(tmp_path / "out"), ["tflite"], None, "tests")
     assert not os.path.exists(tmp_path / "out.partial")

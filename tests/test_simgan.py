@@ -135,7 +135,7 @@ SWITCHES = [
 def test_every_switch_trains(switch):
     """One step: finite terms that sum to the totals, and every trainable weight of both networks moves."""
     config = dataclasses.replace(TINY, **switch)
-    method = SIMGAN(config, EMBEDDING)
+    method = SIMGAN(config, EMBEDDING, 1)
     size = config.image_size
     batch = {**random_batch(0), "image": tf.random.stateless_uniform([4, size, size, 3], [0, 0], -1.0, 1.0)}
     weights = method.generator.trainable_variables + method.discriminator.trainable_variables
@@ -153,15 +153,16 @@ def test_every_switch_trains(switch):
 
 def test_mixed_precision_leaves_the_global_policy_alone():
     before = keras.config.dtype_policy()
-    SIMGAN(dataclasses.replace(TINY, precision="mixed_bfloat16"), EMBEDDING)
+    method_of(precision="mixed_bfloat16")
     assert keras.config.dtype_policy() == before
 
 
 # ------------------------------------------------------------------------------------------------------------ the step
 
 
-def snapshot(method):
-    return {part: [variable.numpy() for variable in variables] for part, variables in method.variables().items()}
+def method_of(**switches):
+    """A method to train, of TINY with some switches."""
+    return SIMGAN(dataclasses.replace(TINY, **switches), EMBEDDING, steps_per_epoch=1)
 
 
 def test_learning_rate_halves_every_50_epochs():
@@ -173,9 +174,7 @@ def test_learning_rate_halves_every_50_epochs():
 
 
 def test_halving_can_be_off():
-    assert float(
-        SIMGAN(dataclasses.replace(TINY, halve_every=0), EMBEDDING).d_optimizer.learning_rate
-    ) == pytest.approx(2e-4)
+    assert float(method_of(halve_epochs=0).d_optimizer.learning_rate) == pytest.approx(2e-4)
 
 
 def test_d_update_leaves_g_bit_identical_and_the_reverse(batch, monkeypatch):
@@ -184,7 +183,7 @@ def test_d_update_leaves_g_bit_identical_and_the_reverse(batch, monkeypatch):
         ("g_optimizer", "generator", "discriminator"),
         ("d_optimizer", "discriminator", "generator"),
     ):
-        method = SIMGAN(TINY, EMBEDDING)
+        method = method_of()
         networks = {"generator": method.generator, "discriminator": method.discriminator}
         monkeypatch.setattr(getattr(method, idle), "apply", lambda gradients, weights: None)
         before = {name: [w.numpy() for w in network.trainable_variables] for name, network in networks.items()}
@@ -196,41 +195,40 @@ def test_d_update_leaves_g_bit_identical_and_the_reverse(batch, monkeypatch):
         )
 
 
-def test_kl_depends_on_the_mismatching_text_only(batch):
-    """The KL of a batch is that of its rolled texts, by hand from the initial weights; the noise does not matter."""
-
-    def kl(batch, step):
-        keras.utils.set_random_seed(0)
-        return float(SIMGAN(TINY, EMBEDDING).train_step(batch, tf.constant(step, tf.int64))["g_kl"])
-
+def other_class_step(batch, step=0):
+    """Terms of a step on classes 5 5 9 5, whose t_bar are the texts 2 2 1 2: texts 0 and 3 are nobody's t_bar."""
     keras.utils.set_random_seed(0)
-    augment = SIMGAN(TINY, EMBEDDING).generator.augment
-    mean, log_sigma = (value.numpy() for value in augment(np.roll(batch["embedding"], 1, axis=0)))
+    method = method_of(mismatch="other_class")
+    batch = {**batch, "class_id": tf.constant([5, 5, 9, 5])}
+    return {name: float(value) for name, value in method.train_step(batch, tf.constant(step, tf.int64)).items()}
+
+
+def test_kl_is_that_of_the_mismatching_texts(batch):
+    """By hand from the initial weights on the texts 2 2 1 2; the noise of another step does not matter."""
+    keras.utils.set_random_seed(0)
+    augment = method_of(mismatch="other_class").generator.augment
+    mean, log_sigma = (value.numpy() for value in augment(tf.gather(batch["embedding"], [2, 2, 1, 2])))
     by_hand = np.mean(0.5 * (np.exp(2 * log_sigma) + mean**2 - 1) - log_sigma)
-    assert kl(batch, 0) == pytest.approx(by_hand, rel=1e-5)
-    assert kl(batch, 7) == kl(batch, 0)
+    found = other_class_step(batch)["g_kl"]
+    assert found == pytest.approx(by_hand, rel=1e-5)
+    own = np.mean([np.mean(0.5 * (np.exp(2 * s) + m**2 - 1) - s) for m, s in [augment(batch["embedding"])]])
+    assert found != pytest.approx(own, rel=1e-3), "the matching texts would give another number"
+    assert other_class_step(batch, step=7)["g_kl"] == found
 
 
 def test_changing_t_alone_changes_cycle_and_d_but_not_kl(batch):
-    """Text 3 is t of picture 3 and t_bar of picture 0. With pictures 0 and 3 alike in every text but t of picture 3 the
-    KL, of t_bar alone, must stay: here t and t_bar are told apart by permuting the texts, which keeps the set of t_bar
-    (so the mean KL) and changes which picture has which t."""
-
-    def terms(order):
-        keras.utils.set_random_seed(0)
-        method = SIMGAN(TINY, EMBEDDING)
-        changed = {**batch, "embedding": tf.gather(batch["embedding"], order)}
-        return {name: float(value) for name, value in method.train_step(changed, tf.constant(0, tf.int64)).items()}
-
-    first, second = terms([0, 1, 2, 3]), terms([1, 0, 3, 2])
-    assert first["g_kl"] == pytest.approx(second["g_kl"], rel=1e-6)
+    """Text 0 is t of picture 0 and nobody's t_bar."""
+    changed = {**batch, "embedding": tf.concat([batch["embedding"][:1] + 1.0, batch["embedding"][1:]], axis=0)}
+    first, second = other_class_step(batch), other_class_step(changed)
+    for same in ("g_kl", "d_mismatched", "d_edited"):
+        assert first[same] == second[same]
     assert first["g_cycle"] != second["g_cycle"] and first["d_real"] != second["d_real"]
 
 
 def test_way_back_takes_the_mean_code(batch, monkeypatch):
     """The second call of G in a step gets zeros for noise by default, and a draw of its own when sampled."""
     for cycle_code in ("mean", "sampled"):
-        method = SIMGAN(dataclasses.replace(TINY, cycle_code=cycle_code), EMBEDDING)
+        method = method_of(cycle_code=cycle_code)
         seen = []
         call = method.generator.call
 
@@ -251,7 +249,7 @@ def test_way_back_takes_the_mean_code(batch, monkeypatch):
 def test_own_text_holds_its_share_of_the_batch_to_stay(batch):
     """Half of four pictures: 10 x |G(x, phi(t)) - x| of the first two over four; the KL takes their texts."""
     config = dataclasses.replace(TINY, own_text=0.5)
-    method = SIMGAN(config, EMBEDDING)
+    method = SIMGAN(config, EMBEDDING, 1)
     phi = batch["embedding"]
     target = tf.stack([phi[0], phi[1], phi[1], phi[2]])
     noise = method.draw_noise(4, [config.seed, 0])
@@ -276,7 +274,7 @@ def test_moving_statistics_come_from_the_edited_pass_alone(batch):
 
     def moving_mean(statistics):
         keras.utils.set_random_seed(0)
-        method = SIMGAN(dataclasses.replace(TINY, statistics=statistics), EMBEDDING)
+        method = method_of(statistics=statistics)
         generator = method.generator
         features = generator.conv2(tf.nn.relu(generator.conv1(batch["image"])))
         expected = 0.1 * np.mean(features, axis=(0, 1, 2))
@@ -290,7 +288,7 @@ def test_moving_statistics_come_from_the_edited_pass_alone(batch):
 
 
 def test_noise_is_a_function_of_seed_and_step_and_changes_the_edit(batch):
-    method = SIMGAN(TINY, EMBEDDING)
+    method = method_of()
     image, phi = batch["image"][:1], batch["embedding"][:1]
     first, again, other = (method.draw_noise(1, [0, s]) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -298,13 +296,26 @@ def test_noise_is_a_function_of_seed_and_step_and_changes_the_edit(batch):
     assert np.abs(method.edit(image, phi, first) - method.edit(image, phi, other)).max() > 0
     many = method.draw_noise(5000, [0, 0]).numpy()
     assert abs(many.std() - 1) < 0.02 and np.abs(many).max() > 3
-    truncated = SIMGAN(dataclasses.replace(TINY, noise="truncated"), EMBEDDING).draw_noise(5000, [0, 0]).numpy()
+    truncated = method_of(noise="truncated").draw_noise(5000, [0, 0]).numpy()
     assert np.abs(truncated).max() <= 2
 
 
 def test_mismatched_rolls_by_one():
     phi = tf.constant([[0.0], [1.0], [2.0]])
     np.testing.assert_array_equal(mismatched(phi, tf.constant([1, 1, 1]), "roll")[:, 0], [2, 0, 1])
+
+
+def test_a_second_mismatching_text():
+    """Roll by two; of classes 5 6 9 6 the second other-class picture before 0 (3, 2, 1) is 2, before 1 (0,
+    2) is 2, before 2 (1, 0, 3) is 0, before 3 (2, 0) is 0."""
+    phi = tf.constant([[0.0], [1.0], [2.0], [3.0]])
+    classes = tf.constant([5, 6, 9, 6])
+    np.testing.assert_array_equal(mismatched(phi, classes, "roll", 2)[:, 0], [2, 3, 0, 1])
+    np.testing.assert_array_equal(mismatched(phi, classes, "other_class", 2)[:, 0], [2, 2, 0, 0])
+
+
+def test_a_method_to_edit_with_has_the_generator_alone():
+    assert SIMGAN(TINY, EMBEDDING).variables().keys() == {"generator"}
 
 
 def test_mismatched_of_another_class():
@@ -374,7 +385,7 @@ def plain_variables(network):
 
 def test_one_whole_step_against_plain_tensorflow(batch):
     """Terms, gradients and updates of both networks: D first on a constant x_hat, then G through the updated D."""
-    method = SIMGAN(TINY, EMBEDDING)
+    method = method_of()
     g, d = plain_variables(method.generator), plain_variables(method.discriminator)
     x, phi = batch["image"], batch["embedding"]
     phi_bar = tf.concat([phi[-1:], phi[:-1]], 0)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 
 import keras
@@ -43,7 +44,7 @@ def rows(run_dir):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """Six steps in one go, halving the rate each epoch so that a lost schedule would show."""
-    config = dataclasses.replace(TINY, halve_every=1)
+    config = dataclasses.replace(TINY, halve_epochs=1)
     run_dir = str(tmp_path_factory.mktemp("run"))
     method = fresh(config)
     assert training.train(method, batches, config, run_dir, IMAGES) == 6
@@ -100,7 +101,7 @@ def test_restore_part_fills_the_generator_alone(uninterrupted):
 
 def test_restore_refuses_a_checkpoint_that_lacks_a_variable(uninterrupted):
     _, run_dir, method = uninterrupted
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="of another version"):
         training.restore_part(run_dir, "generator", [*method.variables()["generator"], tf.Variable(0.0)])
 
 
@@ -186,11 +187,31 @@ def test_total_steps():
 
 def test_a_run_directory_of_another_run_is_refused(tmp_path):
     run_dir, data = str(tmp_path / "run"), {"fingerprint": "a"}
-    training.claim(run_dir, TINY, data, "command")
-    training.claim(run_dir, dataclasses.replace(TINY, steps=9), data, "command")  # longer: the same run goes on
+    training.claim(run_dir, TINY, data, "phi", "command")
+    training.claim(run_dir, dataclasses.replace(TINY, steps=9), data, "phi", "command")  # longer: the same run goes on
     with pytest.raises(ValueError, match="width 4 there, 8 now"):
-        training.claim(run_dir, dataclasses.replace(TINY, width=8), data, "command")
-    with pytest.raises(ValueError, match="method 'simgan' there, 'tagan' now"):
-        training.claim(run_dir, dataclasses.replace(TINY, method="tagan"), data, "command")
+        training.claim(run_dir, dataclasses.replace(TINY, width=8), data, "phi", "command")
     with pytest.raises(ValueError, match="the records"):
-        training.claim(run_dir, TINY, {"fingerprint": "b"}, "command")
+        training.claim(run_dir, TINY, {"fingerprint": "b"}, "phi", "command")
+    with pytest.raises(ValueError, match="the text encoder"):
+        training.claim(run_dir, TINY, data, "psi", "command")
+
+
+def test_a_run_directory_of_another_method_is_refused(tmp_path):
+    training.claim(str(tmp_path), TINY, {"fingerprint": "a"}, "phi", "command")
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"method": "simgan"', '"method": "pix2pix"'))
+    with pytest.raises(ValueError, match="method='pix2pix' is not one of 'simgan'.*another --run_dir"):
+        training.claim(str(tmp_path), TINY, {"fingerprint": "a"}, "phi", "command")
+
+
+def test_a_damaged_checkpoint_is_named(uninterrupted, tmp_path):
+    config, run_dir, _ = uninterrupted
+    shutil.copytree(run_dir, tmp_path / "run")
+    (data,) = (tmp_path / "run" / "checkpoints").glob("ckpt-6.data*")
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    longer = dataclasses.replace(config, steps=8)
+    with pytest.raises(ValueError, match="ckpt-6: damaged"):
+        training.train(fresh(longer), batches, longer, str(tmp_path / "run"), IMAGES)
+    with pytest.raises(ValueError, match="ckpt-6: damaged"):
+        training.restore_part(str(tmp_path / "run"), "generator", fresh(config).variables()["generator"])

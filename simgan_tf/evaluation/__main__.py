@@ -8,10 +8,11 @@ import os
 import platform
 import shlex
 import sys
+from typing import Any
 
 from absl import flags
 
-from simgan_tf import cli
+from simgan_tf import cli, files
 
 
 def define_flags() -> None:
@@ -31,13 +32,14 @@ def main(argv: list[str]) -> None:
     cli.start_tensorflow()
     import numpy as np
 
-    from data import pipeline
+    from data import pipeline, records
     from simgan_tf.edit import Editor
     from simgan_tf.evaluation import figures
     from simgan_tf.pictures import save_image
 
     editor = Editor(values.run_dir)
     config = editor.config
+    info = records.read_info(values.records_dir)
     split = pipeline.load_split(values.records_dir, values.split)
     if values.limit:
         split = split.spread(values.limit)
@@ -51,15 +53,17 @@ def main(argv: list[str]) -> None:
         "samples": values.samples,
         "seed": values.seed,
         **measure(editor, images, masks, split, values.samples, values.seed),
-        "dataset": editor.facts["dataset"],
+        "dataset": {name: info[name] for name in ("dataset", "fingerprint")},
         "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
         "command": shlex.join(["python", "-m", "simgan_tf.evaluation", *sys.argv[1:]]),
     }
-    path = os.path.join(values.run_dir, "results.json")
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
-    os.replace(path + ".tmp", path)
+    # results.json is the whole test split; another protocol has another name.
+    part = "" if values.split == "test" and not values.limit else f"-{values.split}-{values.limit or 'all'}"
+    path = os.path.join(values.run_dir, f"results{part}.json")
+    bad = [name for name in MEANING if not np.isfinite(results.get(name, 0.0))]
+    if bad:
+        raise ValueError(f"{bad[0]}={results[bad[0]]} of {values.run_dir} at step {editor.step}; nothing is written.")
+    files.write_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
 
     for name in MEANING:
         if name in results:
@@ -77,30 +81,29 @@ def main(argv: list[str]) -> None:
         for name, sheet in sheets.items():
             save_image(sheet, os.path.join(values.run_dir, "figures", f"{name}.png"))
         print(f"wrote {', '.join(sheets)} to {os.path.join(values.run_dir, 'figures')}")
-    if not np.isfinite([results[name] for name in MEANING if name in results]).all():
-        raise ValueError(f"{path}: not every number is finite; look at the edits (--figures).")
 
 
 # What each number is, for the table; the protocol stands in `measure`.
 MEANING = {
-    "colour_accuracy": "edits without noise whose dominant colour inside the mask is the one the sentence names",
-    "colour_accuracy_sampled": "the same, of the samples with noise",
-    "colour_chance": "the same edits judged by sentences of other pictures",
-    "colour_reader": "real pictures whose own colour the reader gets right",
+    "colour_accuracy": "edits whose dominant colour inside the mask is the one the sentence names",
+    "colour_accuracy_mean": "the same, of the edits by the code's mean",
+    "colour_chance": "the edits judged by sentences of other pictures",
+    "colour_reader": "unedited pictures whose own colour the reader gets right",
     "background_l1": "mean |edited - source| outside the mask, [0, 1] units",
+    "background_l1_mean": "the same, of the edits by the code's mean",
     "change_l1": "mean |edited - source| over the whole picture",
     "diversity": "mean pairwise L1 of the samples, inside the mask where there is one",
     "cycle_l1": "mean |reconstructed - source|",
 }
 
 
-def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, float]:
+def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, Any]:
     """The numbers of MEANING for `images` [N, S, S, 3] of `split`.
 
     Each picture gets one sentence: a caption, drawn at random, of a random other picture, in the demo one of another
-    colour. It is edited once without noise (epsilon = 0, the edit that simgan_tf.edit shows first), which the colours,
-    the distances and the way back to the picture's first caption are measured on, and `samples` times with noise from
-    `seed`. masks: [N, S, S] bool, inside = the flower, or None: then only the numbers that need none are given.
+    colour, and `samples` edits by it with noise drawn from `seed`, which all numbers count alike; the numbers named
+    _mean count one edit without noise instead. The way back starts from the first sample and takes the picture's first
+    caption. masks: [N, S, S] bool, inside = the flower, or None: then only the numbers that need none are given.
     """
     import numpy as np
     import tensorflow as tf
@@ -125,22 +128,24 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
 
     edit = tf.function(editor.method.edit, reduce_retracing=True)
     edited, back = np.empty([samples + 1, *images.shape], np.float32), np.empty(images.shape, np.float32)
-    noise = [editor.method.draw_noise(count, [seed, k]).numpy() for k in range(samples + 1)]
-    noise[0] = np.zeros_like(noise[0])
+    noise = [editor.method.draw_noise(count, [seed, k]).numpy() for k in range(samples)]
+    noise.append(np.zeros_like(noise[0]))
     for start in tqdm(range(0, count, batch), unit="batch", desc="editing", delay=2, leave=False):
         rows = slice(start, min(start + batch, count))
         for k in range(samples + 1):
             edited[k, rows] = edit(images[rows], targets[rows], noise[k][rows]).numpy()
-        back[rows] = edit(edited[0, rows], own[rows], noise[0][rows]).numpy()
+        back[rows] = edit(edited[0, rows], own[rows], noise[-1][rows]).numpy()
+    sampled, mean = edited[:-1], edited[-1]
 
     whole = np.ones(images.shape[:3], bool)
     found = {
-        "change_l1": float(metrics.l1(edited[0], images).mean()),
-        "diversity": float(np.nanmean(metrics.diversity(edited[1:], whole if masks is None else masks))),
+        "change_l1": float(np.mean([metrics.l1(sample, images) for sample in sampled])),
+        "diversity": float(np.nanmean(metrics.diversity(sampled, whole if masks is None else masks))),
         "cycle_l1": float(metrics.l1(back, images).mean()),
     }
     if masks is not None:
-        found["background_l1"] = float(np.nanmean(metrics.l1_where(edited[0], images, ~masks)))
+        found["background_l1"] = float(np.nanmean([metrics.l1_where(sample, images, ~masks) for sample in sampled]))
+        found["background_l1_mean"] = float(np.nanmean(metrics.l1_where(mean, images, ~masks)))
     if coloured:
 
         def read(pictures: np.ndarray) -> np.ndarray:
@@ -148,12 +153,12 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
             return np.array([metrics.dominant_colour(picture[mask], COLOURS) for picture, mask in pairs])
 
         wanted = colours[others]
-        right = read(edited[0]) == wanted
+        right = np.array([read(sample) == wanted for sample in sampled])  # [samples, N]
         found["colour_accuracy"] = float(right.mean())
-        found["colour_accuracy_sampled"] = float(np.mean([read(sample) == wanted for sample in edited[1:]]))
-        found["colour_chance"] = float(np.mean(read(edited[0]) == random.permutation(wanted)))
+        found["colour_accuracy_mean"] = float(np.mean(read(mean) == wanted))
+        found["colour_chance"] = float(np.mean(read(sampled[0]) == random.permutation(wanted)))
         found["colour_reader"] = float(np.mean(read(images) == colours))
-        found["by_colour"] = {name: float(right[wanted == name].mean()) for name in COLOURS if name in wanted}
+        found["by_colour"] = {name: float(right[:, wanted == name].mean()) for name in COLOURS if name in wanted}
     return found
 
 

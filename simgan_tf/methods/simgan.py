@@ -157,41 +157,42 @@ class Discriminator(keras.Model):
 class SIMGAN:
     """Both networks, both optimizers, and the two verbs of a method: `train_step` and `edit`.
 
-    embedding_size: D of phi. steps_per_epoch: training pictures // batch_size, for the learning rate's schedule.
+    embedding_size: D of phi. steps_per_epoch: training pictures // batch_size, for the learning rate's schedule; None
+    makes the generator alone, to edit with.
     """
 
-    def __init__(self, config: Config, embedding_size: int, steps_per_epoch: int = 1) -> None:
+    def __init__(self, config: Config, embedding_size: int, steps_per_epoch: int | None = None) -> None:
         self.config = config
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy(config.precision)
-        self.generator, self.discriminator = Generator(config), Discriminator(config)
+        self.parts = {"generator": Generator(config)}
         image = tf.zeros([1, config.image_size, config.image_size, 3])
         embedding, noise = tf.zeros([1, embedding_size]), tf.zeros([1, config.ca_size])
+        self.generator = self.parts["generator"]
         self.generator(image, embedding, noise)
-        self.discriminator(image, embedding)
+        if steps_per_epoch is not None:
+            self.discriminator = self.parts["discriminator"] = Discriminator(config)
+            self.discriminator(image, embedding)
         keras.config.set_dtype_policy(policy)
+        if steps_per_epoch is None:
+            return
 
         def adam(network: keras.Model) -> keras.optimizers.Optimizer:
             rate = config.learning_rate
-            if config.halve_every:
+            if config.halve_epochs:
                 rate = keras.optimizers.schedules.ExponentialDecay(
-                    rate, config.halve_every * steps_per_epoch, 0.5, staircase=True
+                    rate, config.halve_epochs * steps_per_epoch, 0.5, staircase=True
                 )
             optimizer = keras.optimizers.Adam(rate, config.beta1, config.beta2, config.adam_epsilon)
             optimizer.build(network.trainable_variables)
             return optimizer
 
-        self.g_optimizer, self.d_optimizer = adam(self.generator), adam(self.discriminator)
+        self.g_optimizer = self.parts["g_optimizer"] = adam(self.generator)
+        self.d_optimizer = self.parts["d_optimizer"] = adam(self.discriminator)
 
     def variables(self) -> dict[str, list[tf.Variable]]:
         """Everything a checkpoint must hold, as raw variables by part."""
-        parts = {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "g_optimizer": self.g_optimizer,
-            "d_optimizer": self.d_optimizer,
-        }
-        return {name: [v.value for v in part.variables] for name, part in parts.items()}
+        return {name: [v.value for v in part.variables] for name, part in self.parts.items()}
 
     def draw_noise(self, count: int, seed: tf.Tensor) -> tf.Tensor:
         """epsilon [count, Z] float32; a pure function of `seed`, two integers."""
@@ -225,7 +226,7 @@ class SIMGAN:
         count = image.shape[0]
         own = round(config.own_text * count)
         mismatching = mismatched(matching, batch["class_id"], config.mismatch)
-        other = mismatching if config.same_mismatch else mismatched(mismatching, batch["class_id"], "roll")
+        other = mismatched(matching, batch["class_id"], config.mismatch, 1 if config.same_mismatch else 2)
         target = tf.concat([matching[:own], mismatching[own:]], axis=0)  # phi of the text that drives x_hat
         noise = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step]))
         back_noise = tf.zeros_like(noise)
@@ -285,16 +286,17 @@ def correlation(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(first * second) / (tf.norm(first) * tf.norm(second) + 1e-12)
 
 
-def mismatched(embedding: tf.Tensor, class_id: tf.Tensor, how: str) -> tf.Tensor:
+def mismatched(embedding: tf.Tensor, class_id: tf.Tensor, how: str, nth: int = 1) -> tf.Tensor:
     """phi(t_bar) [B, D]: row i is the embedding of another picture of the batch.
 
-    "roll": of picture i - 1, which may be of the same class. "other_class": of the nearest picture before i whose class
-    differs; where the whole batch is of one class, of picture i - 1. Source: A16.
+    "roll": of picture i - nth, which may be of the same class. "other_class": of the nth picture before i whose class
+    differs; where the batch has fewer such, of picture i - nth. Source: A16.
     """
     if how == "roll":
-        return tf.roll(embedding, 1, axis=0)
+        return tf.roll(embedding, nth, axis=0)
     count = embedding.shape[0]
     before = (tf.range(count)[:, None] - tf.range(1, count)[None, :]) % count  # [B, B-1]: i-1, i-2, ...
-    differs = tf.gather(class_id, before) != class_id[:, None]
-    first = tf.argmax(tf.cast(differs, tf.int32), axis=1)  # 0 where none differs
-    return tf.gather(embedding, tf.gather(before, first, batch_dims=1))
+    differs = tf.cast(tf.gather(class_id, before) != class_id[:, None], tf.int32)
+    is_nth = differs * tf.cast(tf.cumsum(differs, axis=1) == nth, tf.int32)
+    place = tf.where(tf.reduce_any(is_nth > 0, axis=1), tf.argmax(is_nth, axis=1, output_type=tf.int32), nth - 1)
+    return tf.gather(embedding, tf.gather(before, place, batch_dims=1))

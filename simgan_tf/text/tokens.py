@@ -2,13 +2,14 @@
 Knows no model and no data set."""
 
 import functools
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
+
+from simgan_tf import files
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")  # ids 0 and 1; the brackets keep them from ever being a word of a sentence
@@ -83,10 +84,7 @@ class Vocabulary:
 
     def save(self, path: str) -> None:
         """Writes one entry a line, the line number (from 0) being the id."""
-        temporary = f"{path}.partial"
-        with open(temporary, "w", encoding="ascii", newline="\n") as file:
-            file.writelines(f"{word}\n" for word in (*SPECIAL, *self.words))
-        os.replace(temporary, path)
+        files.write_text(path, "".join(f"{word}\n" for word in (*SPECIAL, *self.words)))
 
     @classmethod
     def load(cls, path: str) -> "Vocabulary":

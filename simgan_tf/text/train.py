@@ -174,25 +174,11 @@ def decode(split: pipeline.Split, load_size: int) -> np.ndarray:
     pixels = np.empty((len(split.keys), load_size, load_size, 3), np.uint8)
     with tqdm(total=len(pixels), desc="decode", unit="picture", mininterval=1.0) as bar:
         for start in range(0, len(pixels), 256):
-            part = select(split, np.arange(start, min(start + 256, len(pixels))))
+            part = split.take(np.arange(start, min(start + 256, len(pixels))))
             images = pipeline.evaluation_images(part, load_size, load_size)
             pixels[start : start + len(images)] = np.clip(np.rint((images + 1.0) * 127.5), 0, 255)
             bar.update(len(images))
     return pixels
-
-
-def select(split: pipeline.Split, rows: np.ndarray) -> pipeline.Split:
-    """The pictures `rows` of `split`, without embeddings."""
-    return dataclasses.replace(
-        split,
-        keys=[split.keys[i] for i in rows],
-        images=tf.gather(split.images, rows),
-        masks=[split.masks[i] for i in rows],
-        colours=[split.colours[i] for i in rows],
-        class_ids=split.class_ids[rows],
-        captions=[split.captions[i] for i in rows],
-        embeddings=None,
-    )
 
 
 def to_pairs(split: pipeline.Split, vocabulary: Vocabulary, length: int, load_size: int) -> Pairs:
@@ -249,7 +235,7 @@ def main(argv: list[str]) -> None:
     if len(split.keys) < 2:
         raise ValueError(f"{values.records_dir} has {len(split.keys)} training pictures; at least 2 are needed")
     held_out = held_out_mask(len(split.keys))
-    seen, unseen = select(split, np.flatnonzero(~held_out)), select(split, np.flatnonzero(held_out))
+    seen, unseen = split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
     captions = [caption for each in seen.captions for caption in each]
     vocabulary = Vocabulary.build(captions, values.min_count)
     lengths = np.array([len(tokens_lib.word_list(caption)) for caption in captions])
@@ -289,7 +275,7 @@ def main(argv: list[str]) -> None:
         if info["splits"].get("test", {}).get("images", 0):
             test = pipeline.load_split(values.records_dir, "test")
             rows = np.unique(np.linspace(0, len(test.keys) - 1, MEASURED_IMAGES).astype(int))
-            test_pairs = to_pairs(select(test, rows), vocabulary, values.length, load_size)
+            test_pairs = to_pairs(test.take(rows), vocabulary, values.length, load_size)
             found["test"] = report("test split", encoder, tower, test_pairs, values.image_size)
         log({"final": found})
 

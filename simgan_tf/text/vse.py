@@ -1,9 +1,9 @@
 """phi, the sentence encoder, with the image tower, the loss and the measure it is trained by.
 Knows no records, no flags and no GAN."""
 
+import hashlib
 import json
 import os
-import shutil
 import zipfile
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from simgan_tf import files
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.tokens import Vocabulary
 
@@ -101,11 +102,6 @@ class TextEncoder:
 
         The folder appears complete or not at all; one that was there is replaced as a whole.
         """
-        directory = os.path.abspath(directory)
-        partial, old = f"{directory}.partial", f"{directory}.old"
-        for leftover in (partial, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        os.makedirs(partial)
         facts = {
             "format_version": FORMAT_VERSION,
             "name": self.name,
@@ -116,18 +112,19 @@ class TextEncoder:
             "vocabulary_size": len(self.vocabulary),
             "training": self.training,
         }
-        self.vocabulary.save(os.path.join(partial, "vocabulary.txt"))
-        np.savez(
-            os.path.join(partial, "weights.npz"),
-            **{key: variable.numpy() for key, variable in zip(WEIGHTS, self.variables, strict=True)},
-        )
-        with open(os.path.join(partial, "encoder.json"), "w", encoding="utf-8") as file:
-            json.dump(facts, file, indent=2)
-            file.write("\n")
-        if os.path.exists(directory):
-            os.rename(directory, old)
-        os.rename(partial, directory)
-        shutil.rmtree(old, ignore_errors=True)
+        weights = {key: variable.numpy() for key, variable in zip(WEIGHTS, self.variables, strict=True)}
+        with files.replacing_folder(directory) as folder:
+            self.vocabulary.save(os.path.join(folder, "vocabulary.txt"))
+            np.savez(os.path.join(folder, "weights.npz"), **weights)
+            files.write_text(os.path.join(folder, "encoder.json"), json.dumps(facts, indent=2) + "\n")
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides what `encode` gives: two encoders with the same one are the same."""
+        digest = hashlib.sha256(repr((self.dim, self.length, self.phi_scale, self.vocabulary.words)).encode())
+        for variable in self.variables:
+            digest.update(variable.numpy().tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def load(cls, directory: str) -> "TextEncoder":

@@ -1,0 +1,64 @@
+"""Files and folders that appear under their name whole or not at all, whatever happens while they are written.
+Knows nothing of what is in them."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """Yields a name beside `path`, of the same ending, to write to; it takes `path`'s place when the block is done.
+
+    A block that raises leaves `path` as it was and nothing beside it.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=os.path.splitext(path)[1], dir=folder)
+    os.close(handle)
+    os.chmod(temporary, 0o666 & ~_umask())
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes `text` as UTF-8 with the line ends it has."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str) -> Iterator[str]:
+    """Yields an empty folder beside `path`, which takes the place of `path` when the block is done.
+
+    What `path` held before goes only after the new folder is there. A block that raises leaves `path` as it was.
+    """
+    path = os.path.abspath(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}.writing-", dir=os.path.dirname(path))
+    new, old = os.path.join(scratch, "new"), os.path.join(scratch, "old")
+    try:
+        os.mkdir(new)
+        yield new
+        if os.path.exists(path):
+            os.rename(path, old)
+        try:
+            os.rename(new, path)
+        except OSError:
+            if os.path.exists(old):
+                os.rename(old, path)
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
