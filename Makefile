@@ -19,6 +19,7 @@ demo: .venv/ready
 	@echo "  $(RUN)/figures/edits.png          source | reconstruction | one edit a sentence"
 	@echo "  $(RUN)/figures/samples.png        one sentence, several results"
 	@echo "  $(RUN)/figures/interpolation.png  from one sentence to another"
+	@echo "  $(RUN)/figures/curves.png         the terms of both networks over the steps"
 	@echo "  $(RUN)/edit.png                   one picture, one sentence, four samples"
 	@echo "  $(RUN)/results.json               the numbers"
 	@echo "  $(RUN)/export/                    saved_model/ and simgan.tflite, with export.json"

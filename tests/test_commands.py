@@ -106,7 +106,9 @@ def test_evaluation_writes_results_and_sheets(path):
         assert 0 <= results[name] <= 1 and name in done.stdout
     assert results["diversity"] > 0
     assert results["step"] == 4 and results["pictures"] == 6  # 2 test classes x 3
-    assert {p.name for p in (path / "run" / "figures").iterdir()} == {"edits.png", "samples.png", "interpolation.png"}
+    assert {p.name for p in (path / "run" / "figures").iterdir()} == {
+        f"{name}.png" for name in ("edits", "samples", "interpolation", "curves")
+    }
 
 
 def test_export_passes_its_own_check(path, tmp_path):

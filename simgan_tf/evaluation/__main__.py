@@ -76,6 +76,7 @@ def main(argv: list[str]) -> None:
         sheets = {
             "edits": figures.edits(editor.method, editor.text_encoder, first, own, list(config.sentences)),
             "samples": figures.samples(editor, first[:4], config.sentences[0], 6, values.seed),
+            "curves": figures.curves(values.run_dir),
             "interpolation": figures.interpolation(editor, first[:4], config.sentences[0], config.sentences[-1], 8),
         }
         for name, sheet in sheets.items():

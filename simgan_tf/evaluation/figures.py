@@ -1,8 +1,13 @@
 """The sheets people look at: sources beside their edits, several samples, an interpolation.
 Knows what a method and a text encoder do, and no dataset."""
 
+import io
+import json
+import os
+
 import numpy as np
 import tensorflow as tf
+from matplotlib.figure import Figure
 from PIL import Image
 
 from simgan_tf import pictures
@@ -36,3 +41,31 @@ def interpolation(editor: Editor, images: np.ndarray, sentence: str, to_sentence
     """source | `steps` pictures from one sentence to another (Fig. 4)."""
     rows = [[image, *editor.interpolate(image, sentence, to_sentence, steps)] for image in images]
     return pictures.sheet(rows, ["source", sentence, *[""] * (steps - 2), to_sentence])
+
+
+def curves(run_dir: str) -> Image.Image:
+    """The rows of metrics.jsonl as curves over steps: terms of D, terms of G, D's mean scores.
+
+    Each is the mean of ten logged rows, since a row is one batch. Raises: FileNotFoundError where nothing was logged.
+    """
+    with open(os.path.join(run_dir, "metrics.jsonl"), encoding="utf-8") as log:
+        rows = [json.loads(line) for line in log]
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    for axes, prefix, title in zip(
+        figure.subplots(1, 3),
+        ("d_", "g_", "score_"),
+        ("D's terms", "G's terms, weighted", "D's mean scores"),
+        strict=True,
+    ):
+        for name in [name for name in rows[-1] if name.startswith(prefix) and not name.endswith("_loss")]:
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            groups = [points[i : i + 10] for i in range(0, len(points), 10)]
+            axes.plot(*np.array([np.mean(group, axis=0) for group in groups]).T, label=name.removeprefix(prefix))
+        axes.set(title=title, xlabel="step")
+        if prefix == "g_":
+            axes.set_yscale("log")
+        axes.legend()
+        axes.grid(alpha=0.3)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return Image.open(buffer).convert("RGB")
