@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
         "seed": values.seed,
         **measure(editor, images, masks, split, values.samples, values.seed),
         "dataset": {name: info[name] for name in ("dataset", "fingerprint")},
-        "hardware": f"{os.cpu_count()} x {platform.processor() or platform.machine()}",
+        "hardware": hardware(),
         "command": shlex.join(["python", "-m", "simgan_tf.evaluation", *sys.argv[1:]]),
     }
     # results.json is the whole test split; another protocol has another name.
@@ -73,15 +73,25 @@ def main(argv: list[str]) -> None:
         shown = split.spread(8)
         first = pipeline.evaluation_images(shown, config.image_size, config.load_size)
         own = [captions[0] for captions in shown.captions]
+        one, other = config.sentences[0], config.sentences[len(config.sentences) // 2]
         sheets = {
             "edits": figures.edits(editor.method, editor.text_encoder, first, own, list(config.sentences)),
-            "samples": figures.samples(editor, first[:4], config.sentences[0], 6, values.seed),
+            "samples": figures.samples(editor, first[:4], other, 6, values.seed),
+            "interpolation": figures.interpolation(editor, first[:4], one, other, 8),
             "curves": figures.curves(values.run_dir),
-            "interpolation": figures.interpolation(editor, first[:4], config.sentences[0], config.sentences[-1], 8),
         }
         for name, sheet in sheets.items():
             save_image(sheet, os.path.join(values.run_dir, "figures", f"{name}.png"))
         print(f"wrote {', '.join(sheets)} to {os.path.join(values.run_dir, 'figures')}")
+
+
+def hardware() -> str:
+    """Cores and the processor's name, as far as the system tells it."""
+    name = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    return f"{os.cpu_count()} x {name}"
 
 
 # What each number is, for the table; the protocol stands in `measure`.
