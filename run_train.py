@@ -19,8 +19,37 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "run_dir", None, "Folder of this run; holds text_encoder/ from simgan_tf.text.train.", required=True
     )
+    flags.DEFINE_string(
+        "text_encoder",
+        "",
+        "Encoder to copy into run_dir: another run's text_encoder/, a Kiros NAME.npz or a char-CNN-RNN .t7. Default: "
+        "the one in run_dir; without one, the embeddings that the records hold.",
+    )
     configs.define_flags()
     flags.adopt_module_key_flags(configs)
+
+
+def text_encoder(run_dir: str, path: str, from_records: bool) -> object | None:
+    """The encoder at `path`, or that of run_dir; None where there is neither and the records hold embeddings.
+
+    Raises: FileNotFoundError or ValueError where there is none at all, or run_dir holds another one than `path`.
+    """
+    from simgan_tf.text import encoders
+
+    own = os.path.join(run_dir, "text_encoder")
+    if not path:
+        if os.path.exists(own):
+            return encoders.load(own)
+        if from_records:
+            return None
+        raise FileNotFoundError(
+            f"no {own}: train phi first, python -m simgan_tf.text.train --records_dir=... --run_dir={run_dir}, or take "
+            "another run's or a released one: --text_encoder=..."
+        )
+    encoder = encoders.load(path)
+    if os.path.exists(own) and encoders.load(own).fingerprint != encoder.fingerprint:
+        raise ValueError(f"{own!r} is another encoder than --text_encoder={path!r}; choose another --run_dir.")
+    return encoder
 
 
 def main(argv: list[str]) -> None:
@@ -37,15 +66,25 @@ def main(argv: list[str]) -> None:
     from simgan_tf import training
     from simgan_tf.evaluation import figures
     from simgan_tf.methods import METHODS
-    from simgan_tf.text.vse import TextEncoder
+    from simgan_tf.text.recorded import Recorded, require_same
 
     info = records.read_info(values.records_dir)
-    encoder = TextEncoder.load(os.path.join(values.run_dir, "text_encoder"))
+    encoder = text_encoder(values.run_dir, values.text_encoder, from_records=bool(info["embeddings"]))
     split = pipeline.load_split(values.records_dir, "train")
     if len(split) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size} is above the {len(split)} training pictures; lower it.")
+    test = pipeline.load_split(values.records_dir, "test")
     captions = [caption for of_picture in split.captions for caption in of_picture]
-    tokens, embeddings = encoder.vocabulary.batch(captions, encoder.length), encoder.encode(captions)
+    if encoder is None:
+        encoder = Recorded(info, [split, test])
+        embeddings, tokens = split.embeddings, None
+        sentences = [captions[0] for captions in test.spread(len(config.sentences)).captions]
+        print(f"no text encoder: training on the {encoder.dim}-dimensional embeddings of the records ({encoder.name})")
+    else:
+        if info["embeddings"]:
+            require_same(encoder, info, split)
+        embeddings = split.embeddings if info["embeddings"] else encoder.encode(captions)
+        tokens, sentences = encoder.tokens(captions), list(config.sentences)
 
     def batches(step: int) -> tf.data.Dataset:
         return pipeline.training_batches(
@@ -59,24 +98,25 @@ def main(argv: list[str]) -> None:
             start_step=step,
             flip=config.flip,
             rotate_degrees=config.rotate_degrees,
+            captions_averaged=config.captions_averaged,
         )
 
     keras.utils.set_random_seed(config.seed)  # initial weights
     method = METHODS[config.method](config, encoder.dim, len(split) // config.batch_size)
 
     # The sheet shows test pictures at even distances in key order, never picked.
-    shown = pipeline.load_split(values.records_dir, "test").spread(6)
+    shown = test.spread(6)
     sources = pipeline.evaluation_images(shown, config.image_size, config.load_size)
 
     def draw_sheet() -> Image.Image:
-        return figures.edits(
-            method, encoder, sources, [captions[0] for captions in shown.captions], list(config.sentences)
-        )
+        return figures.edits(method, encoder, sources, [captions[0] for captions in shown.captions], sentences)
 
     # Last, so that nothing that is refused above leaves its mark on the directory.
     facts = {name: info[name] for name in ("dataset", "fingerprint", "splits")}
     command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
     training.claim(values.run_dir, config, facts, encoder.fingerprint, command)
+    if values.text_encoder:
+        encoder.save(os.path.join(values.run_dir, "text_encoder"))
     reached = training.train(method, batches, config, values.run_dir, len(split), draw_sheet)
     if reached < training.total_steps(config, len(split)):
         sys.exit(130)  # interrupted: what follows a finished training must not run

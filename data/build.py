@@ -1,5 +1,20 @@
-"""Turns a raw data set into record files and dataset.json: python -m data.build --dataset=demo --raw_dir= --out_dir=
-Must not know batches, embeddings' meaning or a model."""
+"""Turns pictures and captions into record files: python -m data.build --dataset=cub --raw_dir=... --out_dir=...
+
+What the folders must look like (python -m data.doctor compares it with what is there, and says what to do):
+
+  demo       raw_dir is empty or new: 4,896 flowers are drawn into it, nothing is fetched.
+  cub        raw_dir/CUB_200_2011/{images/<class>/<picture>.jpg, images.txt, image_class_labels.txt, classes.txt}
+             raw_dir/text_c10/<class>/<picture>.txt, and the class lists there or above it
+  oxford102  raw_dir/{jpg/image_00001.jpg ..., imagelabels.mat}
+             raw_dir/text_c10/class_00001/image_06734.txt ..., and the class lists there or above it
+  folder     pictures of your own in raw_dir, in any folders; raw_dir/captions.csv whose first line is key,caption
+             and whose other lines are such as: any/folder/picture,a red flower with round petals
+
+Captions in another place or form: --captions_dir= a folder of text_c10's form with .txt or with .t7 files (ICML 2016),
+AttnGAN's folder with captions.pickle, train/ and test/, or a file .csv or .jsonl.
+The class lists, trainvalclasses.txt and testclasses.txt, name one class folder a line: --train_classes= and
+--test_classes= say where else they are, --test_share=0.2 draws the test classes instead.
+"""
 
 from simgan_tf import cli
 
@@ -7,20 +22,21 @@ if __name__ == "__main__":
     cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
 import hashlib
-import itertools
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import tqdm
 from absl import flags
 
-from data import demo, oxford102, records
+from data import cub, demo, embeddings, folder, geometry, loading, oxford102, records
+from data.listing import Listing
+from data.unfinished import unfinished_folder
 
-CHUNK = 64  # pictures in flight for each worker, which bounds the memory
+TOLD = 20  # lines about left-out pictures that dataset.json keeps
+CROPS = ("none", "box")
+DATASETS = {"demo": oxford102, "cub": cub, "oxford102": oxford102, "folder": folder}
 
 
 def build(
@@ -32,20 +48,31 @@ def build(
     skip_missing: bool = False,
     workers: int = 0,
     command: str = "",
+    *,
+    embeddings_path: str = "",
+    crop: str = "none",
+    stored_size: int = 0,
+    **rule: str | float | int,
 ) -> tuple[dict[str, object], bool]:
     """Builds `out_dir` from a raw tree; returns its dataset.json and whether it was written now (False: was there).
 
-    The records' bytes depend on the raw files, `dataset` and `shards` only. They are written beside `out_dir` under a
-    temporary name and renamed when complete.
+    The records' bytes depend on the raw files and the arguments other than workers only. They are written beside
+    `out_dir` under a temporary name and renamed when complete.
 
-    dataset: "demo" (drawn into raw_dir first unless it is there already) or "oxford102".
-    captions_dir: "" = raw_dir/text_c10.   workers: threads that check pictures, 0 = one a core.
-    command: kept in dataset.json for the reader.
+    dataset: "demo" (drawn into raw_dir first unless it is there already), "cub", "oxford102" or "folder".
+    captions_dir, skip_missing: as the data set's `listing`.   rule: train_classes, test_classes, test_share and
+    split_seed of `data.listing.rule_of`.   workers: threads that check pictures, 0 = one a core.
+    command: kept in dataset.json for the reader.   embeddings_path: what `data.embeddings.read` takes, "" = none.
+    crop: "box" cuts the birds out by `geometry.crop_rectangle`.   stored_size: as `images.read_picture`.
 
     Raises: ValueError, FileNotFoundError or OSError, one line each; `out_dir` is then as it was.
     """
     if dataset not in DATASETS:
         raise ValueError(f"dataset={dataset!r} must be one of {', '.join(DATASETS)}.")
+    if crop not in CROPS or (crop == "box" and dataset != "cub"):
+        raise ValueError(f"crop={crop!r} must be none, or box with --dataset=cub; only the birds have bounding boxes.")
+    if stored_size and not 2 * geometry.MIN_SIDE <= stored_size <= 4096:
+        raise ValueError(f"stored_size={stored_size} must be 0 (as it is) or {2 * geometry.MIN_SIDE} to 4096 pixels.")
     if shards < 1:
         raise ValueError(f"shards={shards} must be 1 or more; 8 is the default.")
     if workers < 0:
@@ -56,42 +83,55 @@ def build(
     if dataset == "demo":
         demo.write(raw_dir)  # or finds the set there already, or refuses a folder with anything else
 
-    found = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing)
-    _require_disjoint(found.splits)
-    source = {"dataset": dataset, "shards": shards, "listing": _listing_digest(found)}
+    found = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing, **rule)
+    if crop == "box":
+        _require_boxes(found, raw_dir)
+    vectors = embeddings.read(embeddings_path) if embeddings_path else None
+    if vectors:
+        embeddings.check(vectors, found)
+    source = {
+        "dataset": dataset,
+        "shards": shards,
+        "crop": crop,
+        "stored_size": stored_size,
+        "listing": _listing_digest(found, vectors),
+    }
     if os.path.isdir(out_dir) and os.listdir(out_dir):
         if os.path.isfile(os.path.join(out_dir, "dataset.json")):
             info = records.read_info(out_dir)
-            if info["source"] == source:
+            if info["source"] == source and (vectors is None or _holds(info, vectors)):
                 return info, False
         raise ValueError(
             f"out_dir={out_dir!r} exists and holds something else than these raw files would give; "
             f"choose another folder, or delete it: rm -r {shlex.quote(out_dir)}"
         )
 
-    parent = os.path.dirname(os.path.abspath(out_dir))
-    os.makedirs(parent, exist_ok=True)
-    prefix = f".{os.path.basename(out_dir)}.building-"
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as scratch:  # removed whatever happens
-        unfinished = os.path.join(scratch, "records")
-        os.mkdir(unfinished)
+    with unfinished_folder(out_dir) as unfinished:
         total = sum(len(entries) for entries in found.splits.values())
-        splits = {}
-        with tqdm.tqdm(total=total, unit="image", desc="checking and writing") as bar:
+        splits, keys = {}, {}
+        with tqdm.tqdm(total=total, unit="image", desc="checking and writing", delay=1) as bar:
             for split, entries in found.splits.items():
-                loaded = _load_all(DATASETS[dataset].load, entries, workers or os.cpu_count() or 1, bar)
-                splits[split] = records.write_split(unfinished, split, loaded, shards)
-        fingerprints = "".join(part["fingerprint"] for part in splits.values())
+                loaded = loading.examples(entries, workers, crop == "box", stored_size, vectors)
+                keys[split] = {}
+                splits[split] = records.write_split(unfinished, split, _watched(loaded, keys[split], bar), shards)
+        both = [[keys["train"][digest], keys["test"][digest]] for digest in keys["train"] if digest in keys["test"]]
+        entry = records.embeddings_entry(splits, vectors.name, vectors.scale, vectors.source) if vectors else None
         info = {
             "format_version": records.FORMAT_VERSION,
             "dataset": dataset,
             "command": command,
             "shards": shards,
+            "crop": crop,
+            "stored_size": stored_size,
             "splits": splits,
-            "left_out": len(found.missing),
+            "split_rule": found.split_rule,
+            "carrier": found.carrier,
+            "captioned": found.captioned,
+            "missing": {"count": len(found.missing), "reasons": found.reasons, "first": found.missing[:TOLD]},
+            "duplicates": both,  # [key in train, key in test] of pictures that are the same, byte for byte
             "has_masks": all(part["masks"] == part["images"] for part in splits.values()),
-            "embeddings": None,
-            "fingerprint": hashlib.sha256(fingerprints.encode()).hexdigest(),
+            "embeddings": entry,
+            "fingerprint": records.fingerprint(splits),
             "source": source,
         }
         records.write_info(unfinished, info)
@@ -101,28 +141,29 @@ def build(
     return info, True
 
 
-def _load_all(load, entries: list, workers: int, bar: tqdm.tqdm) -> Iterator[records.Example]:
-    """Every entry loaded, in order. Threads, since Pillow and TensorFlow decode outside Python's lock."""
-    remaining = iter(entries)
-    with ThreadPoolExecutor(workers) as pool:
-        while chunk := list(itertools.islice(remaining, CHUNK * workers)):
-            for example in pool.map(load, chunk):
-                yield example
-                bar.update()
+def _holds(info: dict[str, object], vectors: embeddings.Embeddings) -> bool:
+    """Whether the records still hold these embeddings: data.embed may have put others in their place."""
+    held = info["embeddings"] or {}
+    return (held.get("name"), held.get("dim"), held.get("scale")) == (vectors.name, vectors.dim, vectors.scale)
 
 
-def _require_disjoint(splits: dict[str, list]) -> None:
-    """Raises: ValueError for a key or a class in two splits."""
-    for name, values in (
-        ("key", {split: {entry.key for entry in entries} for split, entries in splits.items()}),
-        ("class", {split: {entry.class_id for entry in entries} for split, entries in splits.items()}),
-    ):
-        both = sorted(values["train"] & values["test"])
-        if both:
-            raise ValueError(f"The {name} {both[0]!r} is in both splits ({len(both)} such); correct the class lists.")
+def _watched(examples: Iterator[records.Example], keys: dict[tuple, str], bar: tqdm.tqdm) -> Iterator[records.Example]:
+    """The examples as they come, their keys put down by the picture's bytes."""
+    for example in examples:
+        keys.setdefault((len(example.image), hash(example.image)), example.key)  # 64 bits: enough to compare with
+        yield example
+        bar.update()
 
 
-def _listing_digest(found: oxford102.Listing) -> str:
+def _require_boxes(found: Listing, raw_dir: str) -> None:
+    without = [entry.key for entries in found.splits.values() for entry in entries if entry.box is None]
+    if without:
+        raise ValueError(
+            f"crop='box' needs CUB_200_2011/bounding_boxes.txt in {raw_dir!r}; {len(without):,} pictures have no box."
+        )
+
+
+def _listing_digest(found: Listing, vectors: embeddings.Embeddings | None) -> str:
     """sha256 of what would be built, without opening a picture: its file's size stands for it."""
     digest = hashlib.sha256()
     for split, entries in found.splits.items():
@@ -132,7 +173,10 @@ def _listing_digest(found: oxford102.Listing) -> str:
                 mask = os.path.getsize(entry.mask_path) if entry.mask_path else 0
             except FileNotFoundError as error:
                 raise FileNotFoundError(f"No {error.filename!r} for {entry.key}; add it.") from error
-            digest.update(repr((split, entry.key, entry.class_id, entry.captions, entry.colour, size, mask)).encode())
+            values = (split, entry.key, entry.class_id, entry.captions, entry.colour, entry.box, size, mask)
+            digest.update(repr(values).encode())
+            if vectors:
+                digest.update(vectors.rows[entry.key].tobytes())
     return digest.hexdigest()
 
 
@@ -146,18 +190,53 @@ def table(info: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-DATASETS = {"demo": oxford102, "oxford102": oxford102}
+def remarks(info: dict[str, object]) -> list[str]:
+    """What is worth knowing about the records beside their counts: split, captions, what was left out, duplicates."""
+    rule = info["split_rule"]
+    told = {
+        "lists": lambda: "by " + " and ".join(rule["files"].values()),
+        "seeded": lambda: f"{rule['test_share']:.0%} of the classes for testing, drawn with split_seed={rule['seed']}",
+        "captions": lambda: "as the captions' pickles say",
+    }
+    lines = [f"captions: {info['carrier']}; split: {told[rule['rule']]()}"]
+    if info["embeddings"]:
+        lines.append("embeddings: {name}, {dim} numbers, root mean square {scale:.3g}".format(**info["embeddings"]))
+    published = getattr(DATASETS[info["dataset"]], "PUBLISHED", None) if info["dataset"] != "demo" else None
+    counts = tuple(part["images"] for part in info["splits"].values())
+    if published and rule["rule"] != "seeded" and published != counts:
+        lines.append("note: the whole of this set has {:,} training and {:,} test pictures".format(*published))
+    missing = info["missing"]
+    if missing["count"]:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in missing["reasons"].items())
+        lines.append(f"left out: {missing['count']:,} ({reasons}), first: {missing['first'][0]}")
+    if info["duplicates"]:
+        train, test = info["duplicates"][0]
+        lines.append(f"note: {len(info['duplicates'])} pictures are in both splits, such as {train} = {test}")
+    return lines
 
 
 def define_flags() -> None:
     """Flags of `python -m data.build`."""
-    flags.DEFINE_enum("dataset", None, list(DATASETS), "Layout of the raw files; demo is drawn first.", required=True)
-    flags.DEFINE_string("raw_dir", None, "Folder of the raw set: jpg/, imagelabels.mat.", required=True)
-    flags.DEFINE_string("captions_dir", "", "Folder of class_*/ and the class lists; default raw_dir/text_c10.")
+    flags.DEFINE_enum("dataset", None, list(DATASETS), "Layout of the raw files, see above.", required=True)
+    flags.DEFINE_string("raw_dir", None, "Folder of the raw set, see above.", required=True)
+    flags.DEFINE_string("captions_dir", "", "Folder or file of the captions; default: in raw_dir.")
     flags.DEFINE_string("out_dir", None, "Folder to make: the record files and dataset.json.", required=True)
-    flags.DEFINE_integer("shards", 8, "Files a split.", lower_bound=1)
-    flags.DEFINE_bool("skip_missing", False, "Leave out pictures without captions and captions without pictures.")
+    flags.DEFINE_string(
+        "embeddings", "", "Ready embeddings of the captions: StackGAN's folder with train/ and test/, a folder of .t7 "
+        "files, an .npz or an .npy; default none, since training makes its own.",
+    )  # fmt: skip
+    flags.DEFINE_enum("crop", "none", CROPS, "box: cut the birds out around their bounding boxes, as StackGAN.")
+    flags.DEFINE_integer(
+        "stored_size", 0, "Pixels that a longer shorter side is brought down to, once; 0 = keep the files' bytes.",
+        lower_bound=0,
+    )  # fmt: skip
+    flags.DEFINE_string("train_classes", "", "File with the training classes, one class folder a line.")
+    flags.DEFINE_string("test_classes", "", "File with the test classes, one class folder a line.")
+    flags.DEFINE_float("test_share", 0, "Draw this share of the classes for testing, without lists; folder: 0 = 0.1.")
+    flags.DEFINE_integer("split_seed", 0, "Of the draw of --test_share: another seed, other test classes.")
+    flags.DEFINE_bool("skip_missing", False, "Leave out pictures without captions, and captions without pictures.")
     flags.DEFINE_integer("workers", 0, "Threads that check the pictures; 0 = one a core.", lower_bound=0)
+    flags.DEFINE_integer("shards", 8, "Files a split.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
@@ -172,15 +251,18 @@ def main(argv: list[str]) -> None:
         skip_missing=values.skip_missing,
         workers=values.workers,
         command=shlex.join(["python", "-m", "data.build", *sys.argv[1:]]),
+        embeddings_path=values.embeddings,
+        crop=values.crop,
+        stored_size=values.stored_size,
+        train_classes=values.train_classes,
+        test_classes=values.test_classes,
+        test_share=values.test_share,
+        split_seed=values.split_seed,
     )
     state = "written" if written else "complete already, built from the same files; left as it is"
     print(f"{values.out_dir}: {state}")
     print(table(info))
-    counts = tuple(part["images"] for part in info["splits"].values())
-    if info["dataset"] == "oxford102" and counts != oxford102.PUBLISHED:
-        print("note: the whole of Oxford-102 has {:,} training and {:,} test pictures".format(*oxford102.PUBLISHED))
-    if info["left_out"]:
-        print(f"left out: {info['left_out']:,} pictures or caption files without their partner (--skip_missing)")
+    print("\n".join(remarks(info)))
     run_dir = os.path.join("runs", values.dataset)
     print(f"next: python -m simgan_tf.text.train --records_dir={shlex.quote(values.out_dir)} --run_dir={run_dir}")
 

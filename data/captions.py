@@ -1,51 +1,236 @@
-"""Reed's caption folders: class lists, one text file an image, captions as clean lines of text.
+"""Captions by picture key from every carrier of the field: text files, .t7 files, AttnGAN's pickles, CSV, JSONL.
 Must not know any data set's picture layout, TensorFlow or a model."""
 
+import dataclasses
 import os
+from collections.abc import Callable
+
+import numpy as np
+import tqdm
+
+from data import tables
+from data.readers import pickles, t7
 
 SPLIT_FILES = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
 JUNK_PREFIXES = ("._", ".")  # macOS resource forks and hidden files; Thumbs.db never has the expected suffix
+# Index 1 to 70 into it, 0 = no character; the hyphen stands at 37 and at 60. Source: the ICML 2016 code of Reed et al.
+ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
+MAX_TEXT = 2**20  # bytes of one picture's captions or of a class list
+CHARACTERS = 201  # kept of each caption in the .t7 files
 
 
-def read_captions(captions_dir: str, class_dir: str, stem: str) -> tuple[str, ...]:
-    """Captions of one image in file order, stripped, empty lines dropped; () for a file without text.
+@dataclasses.dataclass(frozen=True)
+class Captions:
+    """What a carrier says, by key: the file name of the picture without folder and ending."""
 
-    Bytes that are not UTF-8 become U+FFFD: the published files hold a few broken ones.
+    texts: dict[str, tuple[str, ...]]  # of the wanted keys; () where a file is there but empty
+    class_of: dict[str, str]  # class folder ("" = untold) of every key, read or not; {} if the carrier has none
+    split_of: dict[str, str]  # "train" or "test" of every key; {} where the carrier knows no splits
+    carrier: str  # kind of file, for people
+    where: Callable[[str], str]  # key -> place of its captions, for messages
 
-    Raises: FileNotFoundError where `captions_dir/class_dir/stem.txt` is not there.
+    def keys(self) -> set[str]:
+        """Every key that has captions, read or not."""
+        return self.texts.keys() | self.class_of.keys()
+
+
+def read(path: str, wanted: set[str] | None = None) -> Captions:
+    """The captions of a file or folder, whichever of these `path` is or holds; class and split where they are told.
+
+    captions.csv, captions.jsonl, or any file of that ending: lines of key and caption.
+    captions.pickle beside train/filenames.pickle and test/filenames.pickle: AttnGAN's metadata.
+    <class>/<key>.txt, one caption a line: Reed's text_c10, or a folder that holds text_c10/ or text/.
+    <class>/<key>.t7: Reed's files for ICML 2016.
+
+    wanted: keys whose captions are needed, None = all; tables are read whole in any case.
+
+    Raises: FileNotFoundError or ValueError, one line with the file and the place in it.
     """
-    path = os.path.join(captions_dir, class_dir, stem + ".txt")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        lines = [line.strip() for line in file.read().lstrip("\ufeff").splitlines()]
-    return tuple(line for line in lines if line)
+    if os.path.isfile(path):
+        ending = os.path.splitext(path)[1].lower()
+        if ending == ".pickle":
+            return _read_attngan(path, wanted)
+        if ending in tables.ENDINGS:
+            return Captions(tables.read(path), {}, {}, ending[1:], lambda key: path)
+        raise ValueError(f"{path} is no file of captions; .csv, .jsonl, .pickle or a folder can be read.")
+    if not os.path.isdir(path):
+        raise FileNotFoundError(f"No captions at {path!r}; say where they are: --captions_dir.")
+    for name in (*(f"captions{ending}" for ending in tables.ENDINGS), "captions.pickle"):
+        if os.path.isfile(os.path.join(path, name)):
+            return read(os.path.join(path, name), wanted)
+    for name in ("text_c10", "text"):
+        if os.path.isdir(os.path.join(path, name)):
+            return read(os.path.join(path, name), wanted)
+    for suffix, of_file, carrier in ((".txt", _lines, "text files"), (".t7", _read_t7, "t7 files")):
+        class_of = _class_files(path, suffix)
+        if class_of:
+            needed = [key for key in class_of if wanted is None or key in wanted]
+            bar = tqdm.tqdm(needed, unit="file", desc="reading captions", delay=2, leave=False)
+            texts = {key: of_file(os.path.join(path, class_of[key], key + suffix)) for key in bar}
+            return Captions(texts, class_of, {}, carrier, _file_of(path, class_of, suffix))
+    raise FileNotFoundError(
+        f"No captions in {path!r}: it has no captions.csv, captions.jsonl or captions.pickle (AttnGAN's), no text_c10 "
+        "and no folders of classes with a .txt or .t7 file for each picture; say where they are: --captions_dir."
+    )
 
 
-def class_lists(captions_dir: str) -> dict[str, list[str]]:
-    """Class folders of the splits "train" and "test", sorted. Source: trainvalclasses.txt and testclasses.txt.
+def class_lists(captions_dir: str, train_classes: str = "", test_classes: str = "") -> dict[str, list[str]]:
+    """Class folders of the splits "train" and "test", sorted.
+
+    train_classes, test_classes: files with one class a line; "" = trainvalclasses.txt and testclasses.txt of
+        captions_dir or of the folder above it, as the releases have them.
 
     Raises: FileNotFoundError for a missing list, ValueError for an empty one or a class in both.
     """
-    lists = {}
-    for split, name in SPLIT_FILES.items():
-        path = os.path.join(captions_dir, name)
+    lists, paths = {}, list_paths(captions_dir, train_classes, test_classes)
+    for split, path in paths.items():
         if not os.path.isfile(path):
             raise FileNotFoundError(
-                f"No {name} in captions_dir={captions_dir!r}; it lists the {split} split's class folders, one a line."
+                f"No {path!r}; it lists the {split} split's class folders, one a line. Say where the list is: "
+                f"--{split}_classes, or split the classes by chance: --test_share=0.2"
             )
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lists[split] = sorted({line.strip() for line in file if line.strip()})
+        lists[split] = sorted(set(_lines(path)))
         if not lists[split]:
             raise ValueError(f"{path} is empty; it must list the class folders of the {split} split, one a line.")
     both = sorted(set(lists["train"]) & set(lists["test"]))
     if both:
         raise ValueError(
-            f"Class {both[0]!r} stands in both {SPLIT_FILES['train']} and {SPLIT_FILES['test']} of {captions_dir!r} "
+            f"Class {both[0]!r} stands in both {paths['train']} and {paths['test']} "
             f"({len(both)} such classes); a class belongs to one split, take it out of one list."
         )
     return lists
+
+
+def list_paths(captions_dir: str, train_classes: str = "", test_classes: str = "") -> dict[str, str]:
+    """Path of each split's class list, there or not, by the rule of `class_lists`."""
+    if train_classes or test_classes:
+        return {"train": train_classes, "test": test_classes}
+    folder = captions_dir if os.path.isdir(captions_dir) else os.path.dirname(captions_dir)
+    above = os.path.dirname(os.path.abspath(folder))
+    if not any(os.path.isfile(os.path.join(folder, name)) for name in SPLIT_FILES.values()):
+        if all(os.path.isfile(os.path.join(above, name)) for name in SPLIT_FILES.values()):
+            folder = above
+    return {split: os.path.join(folder, name) for split, name in SPLIT_FILES.items()}
 
 
 def stems(folder: str, suffix: str) -> list[str]:
     """Sorted names without `suffix` of the files in `folder` that end in it; hidden files and "._*" are left out."""
     names = sorted(os.listdir(folder))
     return [name[: -len(suffix)] for name in names if name.endswith(suffix) and not name.startswith(JUNK_PREFIXES)]
+
+
+def read_text(path: str, max_bytes: int = MAX_TEXT) -> str:
+    """The content of a text file; what is not UTF-8, of which the published files hold a little, becomes U+FFFD.
+
+    Raises: ValueError for a file over max_bytes, which nothing published comes near; OSError.
+    """
+    with open(path, "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{path} has over {max_bytes:,} bytes; is it the right file?")
+    return data.decode("utf-8", "replace").lstrip("\ufeff")
+
+
+def read_names(folder: str) -> dict[str, list[str]]:
+    """Names of the pictures of each split, such as "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18".
+
+    They stand in train/filenames.pickle and test/filenames.pickle of StackGAN's and AttnGAN's archives.
+    Raises: FileNotFoundError; ValueError for another content or a key that occurs twice.
+    """
+    names, seen = {}, set()
+    for split in SPLIT_FILES:
+        path = os.path.join(folder, split, "filenames.pickle")
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"No {path!r}; it names the pictures in the order of the other pickles.")
+        names[split] = pickles.load(path)
+        if not isinstance(names[split], list) or not all(isinstance(name, str) for name in names[split]):
+            raise ValueError(f"{path} is no list of picture names; fetch it again.")
+        for i, name in enumerate(names[split]):
+            key = name.rsplit("/", 1)[-1]
+            if key in seen:
+                raise ValueError(f"{path}: name {i}, {key!r}, is there a second time; each picture has one name.")
+            seen.add(key)
+    return names
+
+
+def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
+    """The captions of a `char` matrix [201, captions], one a column: indices into ALPHABET from 1, 0 = nothing.
+
+    path: for messages.   Raises: ValueError for another shape or numbers outside the alphabet.
+    """
+    if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[0] != CHARACTERS:
+        found = list(matrix.shape) if isinstance(matrix, np.ndarray) else type(matrix).__name__
+        raise ValueError(f"{path}: 'char' is {found}, expected numbers [{CHARACTERS}, captions]; fetch it again.")
+    right = (matrix >= 0) & (matrix <= len(ALPHABET)) & (np.floor(matrix) == matrix)
+    if not right.all():
+        raise ValueError(f"{path}: 'char' holds {matrix[~right][0]}, expected 0 to {len(ALPHABET)}; fetch it again.")
+    return tuple("".join(ALPHABET[n - 1] for n in column if n).strip() for column in matrix.T.astype(int).tolist())
+
+
+def _class_files(path: str, suffix: str) -> dict[str, str]:
+    """Key -> class folder of every <class>/<key><suffix>. Raises: ValueError for a key in two folders."""
+    class_of = {}
+    folders = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and entry.name[0] != ".")
+    for folder in folders:
+        for key in stems(os.path.join(path, folder), suffix):
+            if key in class_of:
+                raise ValueError(
+                    f"{os.path.join(path, folder, key + suffix)} is there a second time, in {class_of[key]}; a "
+                    "picture has one file of captions: take one away."
+                )
+            class_of[key] = folder
+    return class_of
+
+
+def _file_of(path: str, class_of: dict[str, str], suffix: str) -> Callable[[str], str]:
+    return lambda key: os.path.join(path, class_of.get(key, "?"), key + suffix)
+
+
+def _lines(path: str) -> tuple[str, ...]:
+    """The lines of a text file in its order, stripped, without the empty ones."""
+    return tuple(line for line in map(str.strip, read_text(path).splitlines()) if line)
+
+
+def _read_t7(path: str) -> tuple[str, ...]:
+    table = t7.load(path)
+    if not isinstance(table, dict) or b"char" not in table:
+        raise ValueError(f"{path} is no table with 'char', the captions; is this the ICML 2016 release of Reed et al.?")
+    image, key = table.get(b"img", b""), os.path.basename(path)[: -len(".t7")]
+    stem = os.path.splitext(os.path.basename(image.decode("latin1")))[0] if isinstance(image, bytes) else repr(image)
+    if stem and stem != key:
+        raise ValueError(f"{path} says that it belongs to the picture {stem!r}; fetch the files again.")
+    return tuple(text for text in decode_characters(path, table[b"char"]) if text)
+
+
+def _read_attngan(path: str, wanted: set[str] | None) -> Captions:
+    """Caption j of picture i is number i * n + j of its split's list, a list of word numbers; n captions a picture."""
+    content = pickles.load(path)
+    if (
+        not isinstance(content, (list, tuple))
+        or [type(part) for part in content] != [list, list, dict, dict]
+        or not all(isinstance(word, str) for word in content[2].values())
+    ):
+        raise ValueError(f"{path} is not AttnGAN's: the captions of train and test, then two tables of words.")
+    words = {number: word for number, word in content[2].items() if number != 0}  # 0 pads, in no caption
+    texts, class_of, split_of = {}, {}, {}
+    for captions, (split, names) in zip(content[:2], read_names(os.path.dirname(path)).items(), strict=True):
+        each, rest = divmod(len(captions), max(1, len(names)))
+        if rest or not each:
+            raise ValueError(
+                f"{path} holds {len(captions):,} {split} captions for {len(names):,} names in "
+                f"{split}/filenames.pickle, not equally many each; the two do not belong together, fetch both again."
+            )
+        for i, name in enumerate(names):
+            folder, _, key = name.rpartition("/")
+            split_of[key] = split
+            class_of[key] = "" if folder == "jpg" else os.path.basename(folder)  # jpg/: the flowers, without class
+            if wanted is None or key in wanted:
+                try:
+                    found = [" ".join([words[n] for n in numbers]) for numbers in captions[i * each : (i + 1) * each]]
+                except (KeyError, TypeError) as error:
+                    raise ValueError(
+                        f"{path}: a {split} caption of picture {i} ({key}) is no list of word numbers, or one of them "
+                        f"is not in the table of words ({error}); fetch the file again."
+                    ) from error
+                texts[key] = tuple(text for text in found if text)
+    return Captions(texts, class_of, split_of, "AttnGAN pickles", lambda key: f"{path}, {key}")

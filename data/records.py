@@ -1,10 +1,9 @@
-"""The one record schema: Example, its table of features, writer, reader, and what a picture must be to go in.
+"""The one record schema: Example, its table of features, writer and reader.
 Must not know any data set's layout, batches or a model."""
 
 import contextlib
 import dataclasses
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -13,15 +12,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
 
 from simgan_tf import files
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "test")
-MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
-MAX_ASPECT = 20  # longer side over shorter: resizing by the shorter must not blow the longer up
-MIN_SIDE = 8  # pixels
 READ_BATCH = 64  # records parsed at a time: parsing one by one costs four times as much
 
 FEATURES = {
@@ -57,48 +52,101 @@ def write_split(out_dir: str, split: str, examples: Iterable[Example], shards: i
     """Writes `examples` over `shards` files in turn; returns the split's part of dataset.json.
 
     Returns: images, captions, masks (numbers), captions_per_image (least and most), class_ids (sorted),
-        embedding_dim (0 = none), fingerprint (sha256 over all that the examples hold, in the order given).
+        embedding_dim (0 = none), fingerprint (sha256 over all that the examples hold but their embeddings, in the
+        order given), embeddings_fingerprint (sha256 over keys and embeddings; "" = none).
 
     Raises: ValueError for a key seen twice, an example without captions or embeddings of another shape;
         OSError where the disk refuses the bytes.
     """
     if shards < 1:
         raise ValueError(f"shards={shards} must be 1 or more; 8 is the default.")
-    keys, class_ids, digest = set(), set(), hashlib.sha256()
-    caption_counts, masks, dim = [], 0, None
+    tally = Tally(split)
     try:
         with contextlib.ExitStack() as stack:
             paths = [shard_path(out_dir, split, shard, shards) for shard in range(shards)]
             writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
             for writer, example in zip(itertools.cycle(writers), examples):  # noqa: B905 - one is endless
-                if example.key in keys:
-                    raise ValueError(f"Key {example.key!r} occurs twice in the {split} split; keys must be unique.")
-                if not example.captions:
-                    raise ValueError(f"{example.key!r} has no caption; every example needs one or more.")
-                width = 0 if example.embeddings is None else example.embeddings.shape[-1]
-                dim = width if dim is None else dim
-                if width != dim or (width and example.embeddings.shape != (len(example.captions), dim)):
-                    shape = None if example.embeddings is None else example.embeddings.shape
-                    raise ValueError(f"{example.key!r} has embeddings {shape}, not {(len(example.captions), dim)}.")
-                values = _values(example)
-                for value in values.values():
-                    _add(digest, value)
-                writer.write(_serialize(values))
-                keys.add(example.key)
-                class_ids.add(example.class_id)
-                caption_counts.append(len(example.captions))
-                masks += bool(example.mask)
+                writer.write(_serialize(tally.add(example)))
     except tf.errors.OpError as error:  # TensorFlow's own way to say that the disk is full or read-only
         raise OSError(f"Cannot write the {split} records in {out_dir!r}: {error.message}") from error
+    return tally.part()
+
+
+class Tally:
+    """What dataset.json says of a split, counted example by example: by its writer, and by whoever checks it."""
+
+    def __init__(self, split: str) -> None:
+        self.split, self.keys, self.class_ids, self.caption_counts = split, set(), set(), []
+        self.masks, self.dim = 0, None
+        self.digest, self.vectors_digest = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, example: Example) -> dict[str, list]:
+        """Counts the example; returns its values by feature. Raises: ValueError as `write_split`."""
+        if example.key in self.keys:
+            raise ValueError(f"Key {example.key!r} occurs twice in the {self.split} split; keys must be unique.")
+        if not example.captions:
+            raise ValueError(f"{example.key!r} has no caption; every example needs one or more.")
+        width = 0 if example.embeddings is None else example.embeddings.shape[-1]
+        self.dim = width if self.dim is None else self.dim
+        if width != self.dim or (width and example.embeddings.shape != (len(example.captions), width)):
+            shape = None if example.embeddings is None else example.embeddings.shape
+            raise ValueError(f"{example.key!r} has embeddings {shape}, not {(len(example.captions), self.dim)}.")
+        values = _values(example)
+        # Pictures and captions are the data set, whoever embedded them: a run goes on after `data.embed`. The
+        # embeddings' place is kept, empty, so that folders without any have the fingerprint they always had.
+        for name, value in values.items():
+            _add(self.digest, [] if name == "embeddings" else value)
+        if width:
+            _add(self.vectors_digest, values["key"])
+            _add(self.vectors_digest, values["embeddings"])
+        self.keys.add(example.key)
+        self.class_ids.add(example.class_id)
+        self.caption_counts.append(len(example.captions))
+        self.masks += bool(example.mask)
+        return values
+
+    def part(self) -> dict[str, object]:
+        """The split's part of dataset.json, as `write_split` returns it."""
+        counts = self.caption_counts
+        return {
+            "images": len(self.keys),
+            "captions": sum(counts),
+            "captions_per_image": [min(counts, default=0), max(counts, default=0)],
+            "masks": self.masks,
+            "class_ids": sorted(self.class_ids),
+            "embedding_dim": self.dim or 0,
+            "fingerprint": self.digest.hexdigest(),
+            "embeddings_fingerprint": self.vectors_digest.hexdigest() if self.dim else "",
+        }
+
+
+def embeddings_entry(
+    splits: dict[str, dict[str, object]], name: str, scale: float, source: str, fingerprint: str = ""
+) -> dict[str, object]:
+    """The "embeddings" entry of dataset.json for embeddings that all of `splits` (of `write_split`) hold.
+
+    name: of the encoder.   scale: root mean square of the entries.   source: what they came from, in words.
+    fingerprint: of the encoder; "" = not known, so that sha256 of the values stands for it.
+
+    Raises: ValueError where a split has no embeddings or others than the first.
+    """
+    dims = {split: part["embedding_dim"] for split, part in splits.items()}
+    dim = next(iter(dims.values()))
+    if not dim or set(dims.values()) != {dim}:
+        raise ValueError(f"Embeddings {name!r} have dimensions {dims}; every split needs the same, above 0.")
+    values = "".join(part["embeddings_fingerprint"] for part in splits.values())
     return {
-        "images": len(keys),
-        "captions": sum(caption_counts),
-        "captions_per_image": [min(caption_counts, default=0), max(caption_counts, default=0)],
-        "masks": masks,
-        "class_ids": sorted(class_ids),
-        "embedding_dim": dim or 0,
-        "fingerprint": digest.hexdigest(),
+        "name": name,
+        "dim": dim,
+        "scale": scale,
+        "source": source,
+        "fingerprint": fingerprint or hashlib.sha256(values.encode()).hexdigest(),
     }
+
+
+def fingerprint(splits: dict[str, dict[str, object]]) -> str:
+    """The data set's fingerprint of its splits' (of `write_split`): sha256, blind to embeddings and shards."""
+    return hashlib.sha256("".join(part["fingerprint"] for part in splits.values()).encode()).hexdigest()
 
 
 def write_info(out_dir: str, info: dict[str, object]) -> None:
@@ -126,127 +174,78 @@ def read_info(records_dir: str) -> dict[str, object]:
     if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
         found = info.get("format_version") if isinstance(info, dict) else None
         raise ValueError(f"{path} has format_version={found}, this code reads {FORMAT_VERSION}; build it again.")
+    shards, splits = info.get("shards"), info.get("splits")
+    parts = list(splits.values()) if isinstance(splits, dict) else [None]
+    counts = [part.get("images") if isinstance(part, dict) else None for part in parts]
+    if not all(type(number) is int and number >= 0 for number in (shards, *counts)) or not shards:
+        raise ValueError(f"{path} is damaged: shards={shards!r}, pictures of the splits {counts}; build it again.")
     return info
 
 
 def read_examples(records_dir: str, split: str) -> Iterator[Example]:
     """Every example of `split`, in the order it was written, whatever the number of shards.
 
-    Raises: FileNotFoundError for a missing folder or shard; ValueError for an unknown split or damaged records.
+    Raises: FileNotFoundError for a missing folder or shard; ValueError for an unknown split, and for a truncated or
+        changed shard, naming the file, the record and what is wrong with it.
     """
     info = read_info(records_dir)
     if split not in info["splits"]:
         raise ValueError(f"split={split!r} is not in {records_dir!r}; it has {', '.join(info['splits'])}.")
     shards, expected = info["shards"], info["splits"][split]["images"]
     paths = [shard_path(records_dir, split, shard, shards) for shard in range(shards)]
-    for path in paths:
+    for shard, path in enumerate(paths):
         if not os.path.isfile(path):
             raise FileNotFoundError(f"No {path}, though dataset.json counts {shards} shards; build the folder again.")
+        found, due = _count(path), len(range(shard, expected, shards))
+        if found != due:
+            raise ValueError(f"{path} holds {found} {split} records, not {due} as it should; build the folder again.")
     serialized = tf.data.Dataset.from_tensor_slices(paths).interleave(
         tf.data.TFRecordDataset, cycle_length=shards, block_length=1, num_parallel_calls=1, deterministic=True
     )
     parse = tf.autograph.experimental.do_not_convert(lambda batch: tf.io.parse_example(batch, FEATURES))
     parsed = serialized.batch(READ_BATCH).map(parse)
-    found = 0
     try:
         for batch in parsed:
             columns = {name: tensor.numpy() for name, tensor in batch.items()}
             for row in range(len(columns["key"])):
-                found += 1
                 yield _example({name: column[row] for name, column in columns.items()})
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise ValueError(f"A {split} record in {records_dir!r} is damaged; build the folder again.") from error
-    if found != expected:
-        raise ValueError(f"{records_dir!r} holds {found} {split} records, not {expected} as it should; build it again.")
+        raise ValueError(f"{_damage(paths, error)}; build the folder again, or copy the file again.") from error
 
 
-def read_picture(path: str) -> bytes:
-    """Encoded bytes of a picture that TensorFlow decodes to the upright RGB picture that Pillow sees.
+def _count(path: str) -> int:
+    """Records of a shard, by their lengths alone: TensorFlow would try to allocate whatever length stands there.
 
-    An RGB JPEG or PNG passes unchanged. Every other picture (grey, CMYK, palette, transparent, 16 bit, another
-    format, turned by its EXIF orientation, or one that TensorFlow's decoder refuses) is written anew: JPEG q95 where
-    it was a JPEG, else PNG. Transparent parts become white; 16 bit values keep their upper 8 bits.
-
-    Raises: ValueError, naming the file, for a damaged or truncated picture, one of more than 50 million pixels
-        or one with a side under 8 pixels; FileNotFoundError.
+    A record is its length (8 bytes), a checksum of it (4), the data, and a checksum of the data (4).
     """
+    size, place, found = os.path.getsize(path), 0, 0
     with open(path, "rb") as file:
-        data = file.read()
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            _check_size(path, picture.size)
-            picture.load()
-            turned = picture.getexif().get(0x0112, 1) not in (0, 1)  # 0x0112 = orientation
-            deep = picture.format == "PNG" and data[24] == 16  # bit depth byte of the IHDR chunk
-            plain = picture.format in ("JPEG", "PNG") and picture.mode == "RGB" and "transparency" not in picture.info
-            if plain and not turned and not deep and _tensorflow_reads(data, picture.size):
-                return data
-            lossy = picture.format in ("JPEG", "MPO")
-            upright = _rgb(ImageOps.exif_transpose(picture))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
-    except _Refused as error:
-        raise ValueError(str(error)) from error
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:  # what Pillow raises on broken files
-        raise ValueError(f"{path} is not a readable picture ({error}); replace it or take it out.") from error
-    buffer = io.BytesIO()
-    if lossy:
-        upright.save(buffer, "JPEG", quality=95, subsampling=0)
-    else:
-        upright.save(buffer, "PNG")
-    return buffer.getvalue()
+        while place < size:
+            file.seek(place)
+            header = file.read(12)
+            end = place + 16 + int.from_bytes(header[:8], "little")
+            if len(header) < 12 or end > size:
+                raise ValueError(
+                    f"{path} is damaged: record {found}, at byte {place:,}, would end after the file's {size:,} bytes; "
+                    "build the folder again, or copy the file again."
+                )
+            place, found = end, found + 1
+    return found
 
 
-def read_mask(path: str, image: bytes) -> bytes:
-    """PNG bytes of a mask, checked to be one grey channel of the size of the encoded picture `image`.
-
-    Raises: ValueError, naming the file; FileNotFoundError.
-    """
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        with Image.open(io.BytesIO(data)) as mask, Image.open(io.BytesIO(image)) as picture:
-            mask.load()
-            found, expected = (mask.format, mask.mode, mask.size), ("PNG", "L", picture.size)
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError) as error:
-        raise ValueError(f"{path} is not a readable mask ({error}); replace it.") from error
-    if found != expected:
-        raise ValueError(f"{path} is {found}; a mask must be {expected}, as large as its picture.")
-    return data
-
-
-class _Refused(ValueError):
-    """A readable picture that we do not want; told apart from Pillow's own ValueErrors."""
-
-
-def _check_size(path: str, size: tuple[int, int]) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise _Refused(f"{path} is {width}x{height}, over {MAX_PIXELS:,} pixels; make it smaller.")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise _Refused(f"{path} is {width}x{height}; the longer side may be {MAX_ASPECT} times the shorter at most.")
-    if min(width, height) < MIN_SIDE:
-        raise _Refused(f"{path} is {width}x{height}; both sides need {MIN_SIDE} pixels or more.")
-
-
-def _tensorflow_reads(data: bytes, size: tuple[int, int]) -> bool:
-    """Whether the training pipeline's decoder accepts the bytes: it refuses some JPEGs that Pillow repairs."""
-    try:
-        with tf.device("CPU:0"):
-            pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError:
-        return False
-    return tuple(pixels.shape) == (size[1], size[0], 3)
-
-
-def _rgb(picture: Image.Image) -> Image.Image:
-    """8 bit RGB of any mode, transparent parts on white."""
-    if picture.mode.startswith("I"):  # 16 bit grey: Pillow's own conversion would clip at 255, not scale
-        picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")
+def _damage(paths: list[str], error: tf.errors.OpError) -> str:
+    """Which file and record it is that TensorFlow cannot read; its own messages name neither."""
+    for path in paths:
+        number = 0
+        try:
+            for serialized in tf.data.TFRecordDataset(path):
+                tf.io.parse_single_example(serialized, FEATURES)
+                number += 1
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as found:
+            changed = isinstance(found, tf.errors.DataLossError)  # a checksum does not agree
+            reason = "its checksum does not fit, bytes were changed" if changed else "it is not one of this project's"
+            return f"{path} is damaged: record {number}: {reason}"
+    return f"{os.path.dirname(paths[0])!r} is damaged ({error.message})"
 
 
 def _values(example: Example) -> dict[str, list]:
@@ -289,14 +288,17 @@ def _serialize(values: dict[str, list]) -> bytes:
 
 
 def _example(values: dict[str, object]) -> Example:
-    captions = tuple(caption.decode() for caption in values["captions"])
-    flat = np.asarray(values["embeddings"], np.float32)
+    captions = tuple(caption.decode("utf-8", "replace") for caption in values["captions"])
+    key, flat = values["key"].decode("utf-8", "replace"), np.asarray(values["embeddings"], np.float32)
+    if not captions or flat.size % len(captions):
+        raise ValueError(f"The record of {key!r} has {len(captions)} captions and {flat.size} numbers of embeddings; "
+                         "every caption needs as many, build the folder again.")  # fmt: skip
     return Example(
         image=values["image"],
-        key=values["key"].decode(),
+        key=key,
         class_id=int(values["class_id"]),
         captions=captions,
         mask=values["mask"],
-        colour=values["colour"].decode(),
+        colour=values["colour"].decode("utf-8", "replace"),
         embeddings=flat.reshape(len(captions), -1) if flat.size else None,
     )

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from simgan_tf.edit import Editor
 from simgan_tf.quiet import quiet
-from simgan_tf.text import tokens
 
 SIGNATURE = "serving_default"
 VOCABULARY = "vocabulary.txt"
@@ -19,14 +18,17 @@ def write(editor: Editor, directory: str) -> None:
     """Writes a SavedModel with one signature, `serving_default`, to `directory`, which must not exist.
 
     Inputs: image [B, S, S, 3] float32 in [-1, 1]; text [B] string, UTF-8; noise [B, Z] float32, zeros = the mean edit.
-    Output: edited [B, S, S, 3] float32 in [-1, 1]. B is free. Words, vocabulary (an asset) and phi are in the graph.
+    Output: edited [B, S, S, 3] float32 in [-1, 1]. B is free. The way from text to phi is in the graph; the vocabulary
+    is an asset, which a text encoder that reads characters does not need.
     """
     size, encoder = editor.config.image_size, editor.text_encoder
     with tempfile.TemporaryDirectory(prefix=".saved_model-", dir=os.path.dirname(directory) or ".") as scratch:
-        vocabulary = os.path.join(scratch, VOCABULARY)
-        encoder.vocabulary.save(vocabulary)
         server = raw_module(editor)
-        server.table = tokens.build_table(vocabulary)
+        server.table = None
+        if encoder.vocabulary.in_file:
+            vocabulary = os.path.join(scratch, VOCABULARY)
+            encoder.vocabulary.save(vocabulary)
+            server.table = encoder.vocabulary.file_table(vocabulary)
 
         @tf.function(
             input_signature=[

@@ -13,6 +13,7 @@ from export import saved_model
 from simgan_tf.edit import Editor
 from simgan_tf.quiet import quiet
 from simgan_tf.text import tokens
+from simgan_tf.text.released_tokens import Characters, Dictionary, from_contract
 
 CONTRACT = "contract.json"
 VOCABULARY = saved_model.VOCABULARY
@@ -23,7 +24,8 @@ def write(editor: Editor, path: str) -> None:
 
     embed: tokens [1, T] int32 -> embedding [1, D] float32.
     edit: image [1, S, S, 3], embedding [1, D], noise [1, Z], all float32 -> edited [1, S, S, 3] float32.
-    vocabulary.txt and contract.json are appended as a zip archive, which interpreters do not look at.
+    vocabulary.txt (of an encoder that reads words) and contract.json are appended as a zip archive, which interpreters
+    do not look at.
     """
     size, encoder = editor.config.image_size, editor.text_encoder
 
@@ -51,12 +53,14 @@ def write(editor: Editor, path: str) -> None:
             flatbuffer = converter.convert()
 
         vocabulary, model = os.path.join(scratch, VOCABULARY), os.path.join(scratch, "model")
-        encoder.vocabulary.save(vocabulary)
         with open(model, "wb") as file:
             file.write(flatbuffer)
-        with zipfile.ZipFile(model, "a") as archive, open(vocabulary, "rb") as words:
+        with zipfile.ZipFile(model, "a") as archive:
             # ZipInfo's fixed date instead of the clock's: equal runs give equal files.
-            archive.writestr(zipfile.ZipInfo(VOCABULARY), words.read())
+            if encoder.vocabulary.in_file:
+                encoder.vocabulary.save(vocabulary)
+                with open(vocabulary, "rb") as words:
+                    archive.writestr(zipfile.ZipInfo(VOCABULARY), words.read())
             archive.writestr(zipfile.ZipInfo(CONTRACT), json.dumps(contract(editor), indent=2) + "\n")
         os.rename(model, path)
 
@@ -81,11 +85,8 @@ def contract(editor: Editor) -> dict[str, Any]:
         },
         "tokens": {
             "length": encoder.length,
-            "vocabulary": VOCABULARY,
-            "padding": tokens.PAD,
-            "unknown": tokens.UNKNOWN,
-            "rule": "words are the maximal runs of A-Z, a-z, 0-9, lower-cased; the id of a word is the number, from 0, "
-                    "of its line in the vocabulary, or `unknown`; keep the first `length` ids, fill up with `padding`",
+            **({"vocabulary": VOCABULARY} if encoder.vocabulary.in_file else {}),
+            **encoder.vocabulary.contract,
         },
         "noise": "zeros give the mean edit; independent standard normal numbers give another one each draw",
         "signatures": {
@@ -99,13 +100,14 @@ def contract(editor: Editor) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_contract(path: str) -> tuple[dict[str, Any], tokens.Vocabulary]:
-    """Contract and vocabulary from inside a .tflite. Raises: ValueError where the file carries none."""
+def read_contract(path: str) -> tuple[dict[str, Any], tokens.Vocabulary | Dictionary | Characters]:
+    """Contract and maker of tokens from inside a .tflite. Raises: ValueError where the file carries none."""
     try:
         with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as scratch:
             facts = json.loads(archive.read(CONTRACT))
-            return facts, tokens.Vocabulary.load(archive.extract(VOCABULARY, scratch))
+            name = facts["tokens"].get("vocabulary")
+            return facts, from_contract(facts["tokens"], name and archive.extract(name, scratch))
     except (KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path} carries no {CONTRACT} and {VOCABULARY} ({error}); export it with run_export.py"
+            f"{path} carries no {CONTRACT} with its {VOCABULARY} ({error}); export it with run_export.py"
         ) from None

@@ -68,6 +68,7 @@ class Config:
     kl_reduction: str = "mean"  # over dimensions: mean or sum; A22
     cycle_code: str = "mean"  # conditioning code of the way back: mean or sampled; A23
     statistics: str = "edited"  # pass of G that feeds its moving statistics: edited or both; A28
+    captions_averaged: int = 1  # captions of a picture whose mean is its embedding; 4 in StackGAN
     own_text: float = 0.0  # share of a batch edited by its own sentence and held to stay as it is; paper: none; A17
     # Optimisation
     batch_size: int = 16  # paper
@@ -121,7 +122,8 @@ class Config:
         for name, highest in (("rotate_degrees", 180), ("seed", 2**31 - 1), ("beta1", 0.9999), ("beta2", 0.999999)):
             if not 0 <= getattr(self, name) <= highest:
                 raise ValueError(f"{name}={getattr(self, name)} must be from 0 to {highest}.")
-        for name in ("width", "d_width", "d_widest", "ca_size", "text_size", "keep_checkpoints", "learning_rate"):
+        for name in ("width", "d_width", "d_widest", "ca_size", "text_size", "captions_averaged", "keep_checkpoints",
+                     "learning_rate"):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be above 0.")
         for name in NOT_NEGATIVE:

@@ -15,22 +15,31 @@ from simgan_tf import config as configs
 if TYPE_CHECKING:
     import numpy as np
 
+    from simgan_tf.text.encoders import TextEncoder
+
 
 class Editor:
     """A run directory, ready to edit: config, text encoder, generator of the newest checkpoint, in float32.
 
-    config, method, text_encoder: as trained. step: of the checkpoint.
+    config, method, text_encoder (of any kind, see simgan_tf.text.encoders): as trained. step: of the checkpoint.
     Raises: FileNotFoundError or ValueError where run_dir holds no finished text encoder, config or checkpoint.
     """
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, text_encoder: "TextEncoder | None" = None) -> None:
+        """text_encoder: in place of run_dir/text_encoder, which a run on recorded embeddings has not."""
         from simgan_tf import training
         from simgan_tf.methods import METHODS
-        from simgan_tf.text.vse import TextEncoder
+        from simgan_tf.text import encoders
 
         config, self.facts = configs.load(run_dir)
         self.config = dataclasses.replace(config, precision="float32")
-        self.text_encoder = TextEncoder.load(os.path.join(run_dir, "text_encoder"))
+        folder = os.path.join(run_dir, "text_encoder")
+        if text_encoder is None and not os.path.isdir(folder):
+            raise FileNotFoundError(
+                f"{run_dir} has no text_encoder/; put it back. A run trained on the embeddings of its records has none "
+                "and reads no sentences: train with run_train.py --text_encoder=..."
+            )
+        self.text_encoder = text_encoder or encoders.load(folder)
         if self.facts.get("text_encoder") != self.text_encoder.fingerprint:
             raise ValueError(
                 f"{run_dir}/text_encoder is not the one this run was trained with; put the old one back or train anew."
@@ -46,14 +55,14 @@ class Editor:
         """
         import tensorflow as tf
 
-        from data import pipeline, records
+        from data import images, pipeline
 
-        pixels = tf.io.decode_image(records.read_picture(path), channels=3, expand_animations=False)
+        pixels = tf.io.decode_image(images.read_picture(path), channels=3, expand_animations=False)
         return pipeline.centre_crop(pixels, self.config.image_size, self.config.load_size).numpy()
 
     def embed(self, text: str) -> "np.ndarray":
-        """phi(text), [D] float32. Raises: ValueError for an empty sentence or one without a single known word."""
-        self.text_encoder.vocabulary.check(text)
+        """phi(text), [D] float32. Raises: ValueError for a sentence of which nothing is known to the text encoder."""
+        self.text_encoder.check(text)
         return self.text_encoder.encode([text])[0]
 
     def edit(self, image: "np.ndarray", text: str, samples: int = 1, seed: int = 0) -> "np.ndarray":
@@ -113,11 +122,7 @@ def main(argv: list[str]) -> None:
     pictures.check_image_name(values.out)
     cli.start_tensorflow()
     editor = Editor(values.run_dir)
-    unknown = [
-        word
-        for text in (values.text, values.to_text or "")
-        for word in editor.text_encoder.vocabulary.unknown_words(text)
-    ]
+    unknown = [word for text in (values.text, values.to_text or "") for word in editor.text_encoder.unknown_words(text)]
     image = editor.read(values.image)
     if values.to_text is not None:
         edits = editor.interpolate(image, values.text, values.to_text, values.steps, values.seed)
@@ -127,7 +132,8 @@ def main(argv: list[str]) -> None:
         titles = [values.text, *[f"sample {i + 1}" for i in range(1, len(edits))]]
     pictures.save_image(pictures.sheet([[image, *edits]], ["source", *titles]), values.out)
     if unknown:
-        print(f"unknown to the text encoder, read as <unk>: {', '.join(dict.fromkeys(unknown))}")
+        shown = (word if word.isprintable() else repr(word) for word in dict.fromkeys(unknown))
+        print(f"unknown to the text encoder: {', '.join(shown)}")
     print(f"wrote {values.out}: the source and {len(edits)} edits, by {values.run_dir} at step {editor.step}")
 
 

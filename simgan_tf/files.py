@@ -2,6 +2,7 @@
 Knows nothing of what is in them."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 import tempfile
@@ -46,16 +47,27 @@ def replacing_folder(path: str) -> Iterator[str]:
     try:
         os.mkdir(new)
         yield new
-        if os.path.exists(path):
+        if os.path.exists(path) and not _exchange(new, path):
             os.rename(path, old)
-        try:
-            os.rename(new, path)
-        except OSError:
-            if os.path.exists(old):
-                os.rename(old, path)
-            raise
+        if os.path.exists(new) and not os.path.exists(path):
+            try:
+                os.rename(new, path)
+            except OSError:
+                if os.path.exists(old):
+                    os.rename(old, path)
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _exchange(first: str, second: str) -> bool:
+    """Swaps two names in one step, so that no moment is without either; False where the system cannot (not Linux)."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    return rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
 
 
 def _umask() -> int:

@@ -32,7 +32,7 @@ def sheet(rows: list[list[np.ndarray]], titles: list[str], size: int | None = No
     """
     cell = size or max(96, rows[0][0].shape[0])
     font = ImageFont.load_default(size=max(10, cell // 9))
-    lines = [_wrap(title, font, cell - 6) for title in titles]
+    lines = [wrap(title, font, cell - 6) for title in titles]
     height = font.size + 2
     header = 6 + height * max(map(len, lines))
     page = Image.new("RGB", ((cell + 4) * len(titles), header + (cell + 4) * len(rows)), "white")
@@ -46,7 +46,8 @@ def sheet(rows: list[list[np.ndarray]], titles: list[str], size: int | None = No
     return page
 
 
-def _wrap(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
+def wrap(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
+    """The words of `text` as lines of at most `width` pixels; a longer word has a line of its own."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

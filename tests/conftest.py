@@ -1,9 +1,14 @@
-"""Options and the smallest networks that have every part."""
+"""Options, the smallest networks that have every part, and a small run made by the commands themselves."""
+
+import pathlib
+import subprocess
+import sys
 
 import keras
 import pytest
 import tensorflow as tf
 
+from data import demo
 from simgan_tf.config import Config
 
 TINY = Config(
@@ -22,6 +27,29 @@ TINY = Config(
     sentences=("a red flower", "a white flower"),
 )
 EMBEDDING = 7  # D of the tiny phi
+
+ROOT = pathlib.Path(__file__).parent.parent
+TINY_FLAGS = [
+    "--preset=simgan_demo", "--image_size=16", "--load_size=18", "--width=4", "--units=1", "--d_width=4", "--ca_size=4",
+    "--text_size=4", "--batch_size=4", "--own_text=0.25",
+]  # fmt: skip
+
+
+def run(*arguments, check=True, **options):
+    """Runs `python arguments` in the repository's root."""
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, **options)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def refused(*arguments, **options):
+    """The one line on stderr of a command that must fail as a user's mistake."""
+    done = run(*arguments, check=False, **options)
+    assert done.returncode == 1, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    return lines[0]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,3 +85,36 @@ def random_batch(seed: int) -> dict[str, tf.Tensor]:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory):
+    """raw pictures, records, a text encoder and a run of four steps, each made by its own command."""
+    root = tmp_path_factory.mktemp("path")
+    raw, records, run_dir = root / "raw", root / "records", root / "run"
+    demo.write(str(raw), images_per_class=3, classes=10, size=40, workers=1)
+    run("-m", "data.build", "--dataset=oxford102", f"--raw_dir={raw}", f"--out_dir={records}", "--shards=2")
+    run(
+        "-m",
+        "simgan_tf.text.train",
+        f"--records_dir={records}",
+        f"--run_dir={run_dir}",
+        "--dim=8",
+        "--word_dim=6",
+        "--steps=3",
+        "--image_size=16",
+        "--image_width=4",
+        "--batch_size=4",
+        "--min_count=1",
+    )
+    run(
+        "run_train.py",
+        *TINY_FLAGS,
+        f"--records_dir={records}",
+        f"--run_dir={run_dir}",
+        "--steps=4",
+        "--log_every=1",
+        "--sample_every=2",
+        "--checkpoint_every=2",
+    )
+    return root

@@ -13,11 +13,14 @@ import tensorflow as tf
 
 import run_export
 from data import records
+from data.captions import ALPHABET
 from export import parity, saved_model, tflite
 from simgan_tf import training
 from simgan_tf.config import Config
 from simgan_tf.edit import Editor
 from simgan_tf.methods import METHODS
+from simgan_tf.text import char_cnn_rnn, encoders, kiros
+from simgan_tf.text.released_tokens import Dictionary
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
@@ -29,12 +32,16 @@ STEP = 7
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> str:
-    """A run of step 7 whose generator uses its whole range and whose moving statistics are far from 0 and 1."""
-    directory = str(tmp_path_factory.mktemp("run"))
-    draw = np.random.default_rng(0)
     encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
+    draw = np.random.default_rng(0)
     for variable in encoder.variables:
         variable.assign(draw.normal(size=variable.shape))
+    return make_run(str(tmp_path_factory.mktemp("run")), encoder)
+
+
+def make_run(directory: str, encoder: encoders.TextEncoder) -> str:
+    """A run of step 7 whose generator uses its whole range and whose moving statistics are far from 0 and 1."""
+    draw = np.random.default_rng(1)
     encoder.save(os.path.join(directory, "text_encoder"))
     training.claim(directory, CONFIG, {"fingerprint": "none"}, encoder.fingerprint, "tests")
     method = METHODS["simgan"](CONFIG, encoder.dim, 1)
@@ -192,6 +199,49 @@ def test_conversion_leaves_keras_as_it_was(tmp_path, editor, inputs, capfd):
     np.testing.assert_array_equal(again, inputs.edited[:1])
     assert capfd.readouterr() == ("", "")
     assert os.listdir(tmp_path) == ["m.tflite"]
+
+
+def random_arrays(shapes: dict[str, str], sizes: dict[str, int]) -> dict[str, np.ndarray]:
+    """Arrays of a released encoder, large enough for every word to matter."""
+    draw = np.random.default_rng(2)
+    letters = {key: text.split() if " " in text or text in sizes else list(text) for key, text in shapes.items()}
+    return {key: draw.normal(0.0, 0.8, [sizes[letter] for letter in each]).astype(np.float32)
+            for key, each in letters.items()}  # fmt: skip
+
+
+def other_encoder(kind: str) -> encoders.TextEncoder:
+    if kind == "char_cnn_rnn":
+        sizes = {"4": 4, "A": 70, "F1": 5, "F2": 6, "C": 4, "D": 6, "G": 12, "H": 8}
+        return char_cnn_rnn.CharCnnRnn(random_arrays(char_cnn_rnn.SHAPES["gru"], sizes))
+    sizes = {"V": len(WORDS) + 3, "E": 4, "D": 6, "G": 12, "I": 3}
+    return kiros.Kiros(Dictionary([*WORDS, "."]), random_arrays(kiros.SHAPES, sizes), length=12, phi_scale=2.0)
+
+
+@pytest.mark.parametrize("kind, packed", [
+    ("kiros", {"tokenisation": "spaces", "length": 12, "vocabulary": "vocabulary.txt", "padding": 0, "end": 1,
+               "unknown": 2, "lower_case": True}),
+    ("char_cnn_rnn", {"tokenisation": "characters", "length": 201, "alphabet": ALPHABET, "padding": 0, "unknown": 0}),
+])  # fmt: skip
+def test_other_text_encoders(tmp_path, kind, packed):
+    """The loader of TensorFlow Serving, and TFLite by the packed contract alone, against the live run."""
+    editor = Editor(make_run(str(tmp_path / "run"), other_encoder(kind)))
+    inputs = parity.cases(editor)
+    apart = np.linalg.norm(np.diff(editor.text_encoder.encode(inputs.text), axis=0), axis=1)
+    assert apart.min() > 0.01  # so that a sentence read wrongly would show
+    saved_model.write(editor, str(tmp_path / "made"))
+    os.rename(tmp_path / "made", tmp_path / "moved")
+    np.testing.assert_allclose(parity.run_cpp_loader(str(tmp_path / "moved"), inputs), inputs.edited, atol=5e-5)
+    words = [] if kind == "char_cnn_rnn" else ["vocabulary.txt"]
+    assets = tmp_path / "moved" / "assets"
+    assert (os.listdir(assets) if assets.exists() else []) == words
+    tflite.write(editor, str(tmp_path / "m.tflite"))
+    for check in parity.check_tflite(str(tmp_path / "m.tflite"), inputs, editor).values():
+        assert check["max_error"] <= 5e-5
+    with zipfile.ZipFile(tmp_path / "m.tflite") as archive:
+        assert archive.namelist() == [*words, "contract.json"]
+        contract = json.loads(archive.read("contract.json"))["tokens"]
+    assert {key: contract[key] for key in packed} == packed and contract["rule"]
+    assert ("vocabulary" in contract) == bool(words)
 
 
 def test_a_changed_variable_fails_parity(exported, editor):

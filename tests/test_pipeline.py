@@ -1,5 +1,6 @@
 """Batches as a function of the step, pictures and masks for evaluation: geometry, order, pairing and bad arguments."""
 
+import dataclasses
 import io
 import itertools
 
@@ -185,6 +186,57 @@ def test_evaluation_pictures_keep_the_order_and_masks_their_geometry():
     np.testing.assert_array_equal(images[2], first)
 
 
+@pytest.mark.parametrize("load_size", [40, 33, 60], ids=["as stored", "smaller", "larger"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_random_crops_are_cut_from_the_resized_picture(kind, load_size):
+    """The whole picture decoded, resized by Pillow, and searched for the place of the crop.
+
+    The stored short side is 40, so that load_size=40 cuts only; nothing of the partial decoding may show, at the
+    edges of the crop either. Tolerance 1 of 255 levels: Pillow rounds to whole ones.
+    """
+    y, x = np.mgrid[:40, :70]
+    pixels = np.stack([3 * x, 6 * y, 120 + 60 * np.sin(x / 5) * np.cos(y / 7)], -1).astype(np.uint8)
+    buffer = io.BytesIO()
+    options = {"quality": 90, "subsampling": 2} if kind == "JPEG" else {}
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    size = (int(70 * load_size / 40 + 0.5), load_size)
+    decoded = tf.io.decode_image(buffer.getvalue(), channels=3).numpy()
+    resized = np.asarray(Image.fromarray(decoded).resize(size, Image.BILINEAR), np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(resized, (32, 32), axis=(0, 1))  # [rows, columns, 3, 32, 32]
+    split = dataclasses.replace(make_split([pixels] * 8), images=tf.constant([buffer.getvalue()] * 8))
+    tokens = np.zeros((sum(map(len, split.captions)), 1), np.int32)
+    options = {"image_size": 32, "load_size": load_size, "batch_size": 8, "seed": 1, "flip": False}
+    places = set()
+    for batch in itertools.islice(pipeline.training_batches(split, None, tokens, **options), 3):
+        for image in (batch["image"].numpy() + 1) * 127.5:
+            error = np.abs(windows - image.transpose(2, 0, 1)).max(axis=(2, 3, 4))
+            assert error.min() <= (1e-3 if load_size == 40 else 1.01)
+            places.add(np.unravel_index(error.argmin(), error.shape))
+    assert len(places) > (1 if load_size == 33 else 10)
+
+
+def test_mean_of_several_captions():
+    """Ten pictures with 1 to 3 captions, two averaged: every mean of two different own rows, or the only one."""
+    split = make_split([ramp(number) for number in range(COUNT)])
+    found = {}
+    for batch in take(split, 40, captions_averaged=2):
+        for row, class_id, tokens in zip(batch["embedding"], batch["class_id"], batch["tokens"], strict=True):
+            found.setdefault(int(class_id) - 1, set()).add(float(row[0]))
+            assert OWNER[tokens[0]] == class_id - 1
+    for picture, means in found.items():
+        own = np.flatnonzero(OWNER == picture)
+        pairs = [sum(pair) / 2 for pair in itertools.combinations(own, 2)] if len(own) > 1 else [float(own[0])]
+        assert means == set(pairs)
+    again = take(split, 3, captions_averaged=2, start_step=2)
+    np.testing.assert_array_equal(again[0]["embedding"], take(split, 3, captions_averaged=2)[2]["embedding"])
+
+
+def test_embeddings_without_tokens(split):
+    """Embeddings that came with the data have no tokens: the key is left out."""
+    batch = next(iter(pipeline.training_batches(split, flat()[0], None, **SIZES)))
+    assert sorted(batch) == ["class_id", "embedding", "image"]
+
+
 def test_load_split_reads_what_was_written(tmp_path):
     examples = [
         records.Example(png(ramp(n)), f"k{n}", n + 1, tuple("ab"[: n % 2 + 1]), colour="red",
@@ -211,6 +263,7 @@ def test_load_split_reads_what_was_written(tmp_path):
         ({"batch_size": 0}, "batch_size=0 must be 1 to 10"),
         ({"start_step": -1}, "start_step=-1"),
         ({"rotate_degrees": 200}, "rotate_degrees=200"),
+        ({"captions_averaged": 0}, "captions_averaged=0"),
         ({"embeddings": np.zeros((18, 2), np.float32)}, r"embeddings of shape \(18, 2\) .* 19 captions"),
         ({"tokens": np.zeros((20, 2), np.int32)}, r"tokens of shape \(20, 2\) .* 19 captions"),
     ],

@@ -36,11 +36,15 @@ def main(argv: list[str]) -> None:
     from simgan_tf.edit import Editor
     from simgan_tf.evaluation import figures
     from simgan_tf.pictures import save_image
+    from simgan_tf.text.recorded import Recorded
 
-    editor = Editor(values.run_dir)
-    config = editor.config
     info = records.read_info(values.records_dir)
     split = pipeline.load_split(values.records_dir, values.split)
+    recorded = None
+    if info["embeddings"] and not os.path.isdir(os.path.join(values.run_dir, "text_encoder")):
+        recorded = Recorded(info, [split])  # a run on the records' embeddings: sentences are captions
+    editor = Editor(values.run_dir, recorded)
+    config = editor.config
     if values.limit:
         split = split.spread(values.limit)
     images = pipeline.evaluation_images(split, config.image_size, config.load_size)
@@ -73,9 +77,10 @@ def main(argv: list[str]) -> None:
         shown = split.spread(8)
         first = pipeline.evaluation_images(shown, config.image_size, config.load_size)
         own = [captions[0] for captions in shown.captions]
-        one, other = config.sentences[0], config.sentences[len(config.sentences) // 2]
+        sentences = own[: len(config.sentences)] if recorded else list(config.sentences)
+        one, other = sentences[0], sentences[len(sentences) // 2]
         sheets = {
-            "edits": figures.edits(editor.method, editor.text_encoder, first, own, list(config.sentences)),
+            "edits": figures.edits(editor.method, editor.text_encoder, first, own, sentences),
             "samples": figures.samples(editor, first[:4], other, 6, values.seed),
             "interpolation": figures.interpolation(editor, first[:4], one, other, 8),
             "curves": figures.curves(values.run_dir),

@@ -4,10 +4,11 @@ Knows no model and no data set."""
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from simgan_tf import files
 
@@ -36,16 +37,45 @@ def graph(strings: tf.Tensor, table: tf.lookup.StaticHashTable, length: int) -> 
     return ids.to_tensor(PAD, shape=[None, length])  # pads and truncates
 
 
-def build_table(path: str) -> tf.lookup.StaticHashTable:
+def build_table(path: str, unknown: int = UNKNOWN) -> tf.lookup.StaticHashTable:
     """Lookup word -> id int64 that reads a vocabulary file; a SavedModel carries the file as an asset."""
     initializer = tf.lookup.TextFileInitializer(
         path, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
     )
-    return tf.lookup.StaticHashTable(initializer, default_value=UNKNOWN)
+    return tf.lookup.StaticHashTable(initializer, default_value=unknown)
+
+
+def encode_rows(
+    embed: Callable[[tf.Tensor], tf.Tensor], rows: np.ndarray, dim: int, batch_size: int, trim: bool = True
+) -> np.ndarray:
+    """embed(tokens [B, T] int32) of all `rows` [n, T] int32, as [n, dim] float32; a progress bar from two seconds on.
+
+    Equal rows are computed once. trim: rows of like length go together and lose the padding that all of them have.
+    """
+    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
+    lengths = (unique != PAD).sum(axis=1) if trim else np.full(len(unique), rows.shape[1])
+    order = np.argsort(lengths, kind="stable")
+    vectors = np.zeros((len(unique), dim), np.float32)
+    with tqdm(total=len(unique), desc="encode", unit="sentence", delay=2, leave=False) as bar:
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            longest = max(int(lengths[part].max()), 1)
+            vectors[part] = embed(tf.constant(unique[part, :longest], tf.int32)).numpy()
+            bar.update(len(part))
+    return vectors[inverse.reshape(-1)]
 
 
 class Vocabulary:
     """The known words and their ids: 0 "<pad>", 1 "<unk>", then `words` from 2 on."""
+
+    in_file = True  # the words stand in a file that `save` writes
+    contract = {  # what a client without this code must know, beside `length` and the vocabulary file
+        "tokenisation": "words",
+        "padding": PAD,
+        "unknown": UNKNOWN,
+        "rule": "words are the maximal runs of A-Z, a-z, 0-9, lower-cased; the id of a word is the number, from 0, "
+                "of its line in the vocabulary, or `unknown`; keep the first `length` ids, fill up with `padding`",
+    }  # fmt: skip
 
     def __init__(self, words: Sequence[str]) -> None:
         """words: without the two special entries, each a lower-case word as `word_list` gives, each once.
@@ -94,13 +124,9 @@ class Vocabulary:
             FileNotFoundError: no such file.
             ValueError: not a vocabulary file.
         """
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().split("\n")
-        if tuple(lines[:2]) != SPECIAL or lines[-1] != "":
-            raise ValueError(f"{path} is no vocabulary: it must begin with the lines {SPECIAL[0]} and {SPECIAL[1]}, "
-                             "have one word a line, and end with a newline")  # fmt: skip
+        lines = read_lines(path, SPECIAL)
         try:
-            return cls(lines[2:-1])
+            return cls(lines)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -110,11 +136,13 @@ class Vocabulary:
 
     def batch(self, texts: Iterable[str], length: int) -> np.ndarray:
         """Ids [n, length] int32 of n texts, zero padded at the end or cut after `length` words."""
-        rows = [self.ids(text)[:length] for text in texts]
-        tokens = np.full((len(rows), length), PAD, np.int32)
-        for i, row in enumerate(rows):
-            tokens[i, : len(row)] = row
-        return tokens
+        return pad([self.ids(text)[:length] for text in texts], length)
+
+    def graph(self, strings: tf.Tensor, length: int, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
+        """Ids [B, length] int32 of strings [B]; table: of `file_table`, None = one held in memory."""
+        return graph(strings, self.table if table is None else table, length)
+
+    file_table = staticmethod(build_table)
 
     @functools.cached_property
     def table(self) -> tf.lookup.StaticHashTable:
@@ -138,15 +166,34 @@ class Vocabulary:
         words = word_list(text)
         if not words:
             raise ValueError(
-                f"text {_short(text)} has no word; write a sentence of English words, "
+                f"text {short(text)} has no word; write a sentence of English words, "
                 f"for example with {', '.join(self.words[:8])}"
             )
         if not any(word in self._ids for word in words):
             raise ValueError(
-                f"no word of {_short(text)} is known to this vocabulary of {len(self.words)} words; "
+                f"no word of {short(text)} is known to this vocabulary of {len(self.words)} words; "
                 f"it was built from the training captions: {', '.join(self.words[:8])}, ..."
             )
 
 
-def _short(text: str) -> str:
+def read_lines(path: str, special: tuple[str, ...]) -> list[str]:
+    """The lines of a vocabulary file after those of `special`. Raises: FileNotFoundError, ValueError."""
+    with open(path, encoding="utf-8") as file:
+        lines = file.read().split("\n")
+    if tuple(lines[: len(special)]) != special or lines[-1] != "":
+        raise ValueError(f"{path} is no vocabulary: it must begin with the lines {' and '.join(special)}, "
+                         "have one word a line, and end with a newline")  # fmt: skip
+    return lines[len(special) : -1]
+
+
+def pad(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:
+    """Rows of at most `length` ids as [n, length] int32, zeros at their ends."""
+    tokens = np.full((len(rows), length), PAD, np.int32)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row)] = row
+    return tokens
+
+
+def short(text: str) -> str:
+    """`text` in quotes for a message, cut to 60 characters."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -6,7 +6,6 @@ from simgan_tf import cli
 if __name__ == "__main__":
     cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
-import dataclasses
 import json
 import os
 import time
@@ -19,30 +18,16 @@ from absl import flags
 from tqdm import tqdm
 
 from data import pipeline, records
+from simgan_tf.text import features, vectors, vse
 from simgan_tf.text import tokens as tokens_lib
-from simgan_tf.text import vse
+from simgan_tf.text.pairs import Pairs, central, decode, draw, held_out_mask, to_network, to_pairs
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
 CLIP_NORM = 2.0  # of all gradients together. Source: the code of Kiros et al.
 PHI_SIZE = 3.0  # root mean square of phi's entries: at 3 the code's means of two colours part sooner than at 1
-MEASURED_IMAGES, MEASURED_CAPTIONS = 1000, 5  # at most, for a recall. Source: the protocol of Kiros et al.
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """Pictures and their sentences in memory: what the training and the measuring take.
-
-    pixels: [N, L, L, 3] uint8. tokens: [sum of captions, T] int32. first: [N + 1] int64; the captions of picture i
-    are rows first[i] .. first[i + 1] - 1 of tokens.
-    """
-
-    pixels: np.ndarray
-    tokens: np.ndarray
-    first: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.pixels)
+MEASURED_CAPTIONS = 5  # of a picture, for a recall; and 1,000 pictures. Source: the protocol of Kiros et al.
+DEFAULT_WORD_DIM = 300  # Source: Kiros et al. and SISGAN
 
 
 def train(
@@ -60,9 +45,13 @@ def train(
     validate_every: int,
     seed: int,
     log: Callable[[dict], None],
+    reduction: str = "mean",
+    image_side: str = "normalised",
+    hardest: bool = False,
 ) -> keras.Model:
     """Trains `encoder` in place and returns the image tower; both end at the step with the best held-out recall.
 
+    The tower is `vse.image_tower` for pictures and `features.projection` for features.
     Differs: Adam at 5e-4 by default, where the SISGAN code has 2e-4 for 300 epochs, because the default here is about
     20 epochs. The best step counts, as with Kiros et al.; best is the sum of recall at 1, 5 and 10 in both
     directions, measured every `validate_every` steps.
@@ -73,19 +62,26 @@ def train(
     """
     if len(pairs) < batch_size:
         raise ValueError(f"batch_size={batch_size} is above the {len(pairs)} training pictures; lower --batch_size")
-    tower = vse.image_tower(encoder.dim, image_width)
-    tower.build((None, image_size, image_size, 3))
+    of_pixels = pairs.images.ndim == 4
+    tower = vse.image_tower(encoder.dim, image_width) if of_pixels else features.projection(encoder.dim)
+    shape = (None, image_size, image_size, 3) if of_pixels else (None, pairs.images.shape[1])
+    tower.build(shape)
     weights = [*encoder.trainable_variables, *tower.trainable_variables]
     optimizer = keras.optimizers.Adam(learning_rate, epsilon=1e-8, global_clipnorm=CLIP_NORM)
     optimizer.build(weights)
     saved = [*encoder.variables, *map(vse.raw, tower.variables)]
 
-    @tf.function(input_signature=[tf.TensorSpec((None, image_size, image_size, 3), tf.uint8),
-                                  tf.TensorSpec((None, None), tf.int32)])  # fmt: skip
-    def step_once(pixels, tokens):
+    @tf.function(input_signature=[tf.TensorSpec(shape, pairs.images.dtype), tf.TensorSpec((None, None), tf.int32)])
+    def step_once(images, tokens):
         with tf.GradientTape() as tape:
-            image_vectors = tower(to_image(pixels), training=True)
-            loss = vse.ranking_loss(image_vectors, encoder.embed(tokens), margin)
+            loss = vse.ranking_loss(
+                tower(to_network(images), training=True),
+                encoder.embed(tokens),
+                margin,
+                reduction=reduction,
+                image_side=image_side,
+                hardest=hardest,
+            )
         optimizer.apply(tape.gradient(loss, weights), weights)
         return loss
 
@@ -106,8 +102,8 @@ def train(
                 bad = step - len(values) + 1 + int(np.argmax(~np.isfinite(values)))
                 raise ValueError(f"the ranking loss is not finite at step {bad}; lower --learning_rate={learning_rate}")
             found = measure(encoder, tower, held_out, image_size)
-            score = sum(found[way][f"recall_at_{r}"] for way in found for r in (1, 5, 10))
-            log({"step": step, "loss": float(values.mean()), "validation": found})
+            score = vse.recall_sum(found)
+            log({"step": step, "loss": float(values.mean()), "rsum": score, "validation": found})
             bar.set_postfix(loss=f"{values.mean():.3f}", r10=f"{found['text_to_image']['recall_at_10']:.3f}")
             losses = []
             if score > best_score:
@@ -117,41 +113,13 @@ def train(
     return tower
 
 
-def to_image(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 -> float32 in [-1, 1]."""
-    return tf.cast(pixels, tf.float32) / 127.5 - 1.0
-
-
-def draw(
-    pairs: Pairs, rows: np.ndarray, image_size: int, word_dropout: float, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A batch: pixels [B, S, S, 3] uint8, cropped and flipped at random, and tokens [B, T'] int32 of one caption each.
-
-    T' is the longest caption's length.
-    Differs: a word becomes "<unk>" with probability `word_dropout`, because a word never seen in training would
-    otherwise enter as the random vector that "<unk>" began with.
-    """
-    room = pairs.pixels.shape[1] - image_size
-    pixels = np.empty((len(rows), image_size, image_size, 3), np.uint8)
-    for i, row in enumerate(rows):
-        top, left = random.integers(0, room + 1, 2)
-        crop = pairs.pixels[row, top : top + image_size, left : left + image_size]
-        pixels[i] = crop[:, ::-1] if random.random() < 0.5 else crop
-    captions = random.integers(pairs.first[rows], pairs.first[rows + 1])
-    tokens = pairs.tokens[captions]
-    tokens = tokens[:, : max(int((tokens != tokens_lib.PAD).sum(axis=1).max()), 1)]
-    dropped = (random.random(tokens.shape) < word_dropout) & (tokens != tokens_lib.PAD)
-    return pixels, np.where(dropped, tokens_lib.UNKNOWN, tokens).astype(np.int32)
-
-
 def measure(encoder: TextEncoder, tower: keras.Model, pairs: Pairs, image_size: int) -> dict:
     """`vse.retrieval` over the central crops and the first captions of each picture (as many as all have)."""
     captions = captions_each(pairs)
-    margin = (pairs.pixels.shape[1] - image_size) // 2
-    crops = pairs.pixels[:, margin : margin + image_size, margin : margin + image_size]
-    images = [tower(to_image(crops[i : i + 64]), training=False).numpy() for i in range(0, len(crops), 64)]
+    images = central(pairs, image_size)
+    found = [tower(to_network(images[i : i + 64]), training=False).numpy() for i in range(0, len(images), 64)]
     rows = (pairs.first[:-1, None] + np.arange(captions)[None, :]).reshape(-1)
-    return vse.retrieval(np.concatenate(images), encoder.encode_tokens(pairs.tokens[rows]))
+    return vse.retrieval(np.concatenate(found), encoder.encode_tokens(pairs.tokens[rows]))
 
 
 def captions_each(pairs: Pairs) -> int:
@@ -159,61 +127,48 @@ def captions_each(pairs: Pairs) -> int:
     return min(MEASURED_CAPTIONS, int(np.diff(pairs.first).min()))
 
 
-def held_out_mask(count: int) -> np.ndarray:
-    """Mask [count] bool of the pictures kept for choosing the best step: every 20th, at most 500 (at least 1)."""
-    stride = max(20, -(-count // 500))
-    return np.arange(count) % stride == min(stride, count) - 1
-
-
-def decode(split: pipeline.Split, load_size: int) -> np.ndarray:
-    """Every picture of `split`, short side to `load_size`, central square: [N, L, L, 3] uint8.
-
-    Differs: crops are drawn from this square, so that a picture is decoded once and not once an epoch; with 64 px
-    crops of 76 px squares a run of 2,000 batches decodes 7,000 photographs, not 128,000.
-    """
-    pixels = np.empty((len(split.keys), load_size, load_size, 3), np.uint8)
-    with tqdm(total=len(pixels), desc="decode", unit="picture", mininterval=1.0) as bar:
-        for start in range(0, len(pixels), 256):
-            part = split.take(np.arange(start, min(start + 256, len(pixels))))
-            images = pipeline.evaluation_images(part, load_size, load_size)
-            pixels[start : start + len(images)] = np.clip(np.rint((images + 1.0) * 127.5), 0, 255)
-            bar.update(len(images))
-    return pixels
-
-
-def to_pairs(split: pipeline.Split, vocabulary: Vocabulary, length: int, load_size: int) -> Pairs:
-    """Pictures and token rows of `split`."""
-    texts = [caption for captions in split.captions for caption in captions]
-    first = np.concatenate([[0], np.cumsum([len(captions) for captions in split.captions])])
-    return Pairs(decode(split, load_size), vocabulary.batch(texts, length), first.astype(np.int64))
-
-
 def define_flags() -> None:
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
     flags.DEFINE_string("run_dir", None, "Folder of the run; gets text_encoder/ and text_metrics.jsonl.", required=True)
     flags.DEFINE_bool("overwrite", False, "Train again although run_dir/text_encoder is there.")
+    flags.DEFINE_enum("encoder", "gru", list(vse.WEIGHTS), "gru reads the words in order; bow, the mean of the word "
+                      "vectors, is the baseline.")  # fmt: skip
     flags.DEFINE_integer("dim", 300, "Numbers in a sentence vector.", lower_bound=1)
-    flags.DEFINE_integer("word_dim", 300, "Numbers in a word vector.", lower_bound=1)
+    flags.DEFINE_integer("word_dim", 0, "Numbers in a word vector; 0 = those of --word_vectors, or else dim with bow "
+                         f"and {DEFAULT_WORD_DIM} with gru.", lower_bound=0)  # fmt: skip
+    flags.DEFINE_string("word_vectors", "", "Text file in GloVe's or fastText's form (.txt, .vec) that the word "
+                        "vectors start from; empty = at random.")  # fmt: skip
+    flags.DEFINE_bool("freeze_words", False, "Leave the word vectors as --word_vectors has them, as SISGAN does.")
     flags.DEFINE_integer("length", 30, "Words kept of a sentence; the rest is cut.", lower_bound=1)
     flags.DEFINE_integer("min_count", 2, "A word enters the vocabulary if met this often.", lower_bound=1)
     flags.DEFINE_float(
         "phi_scale",
         0.0,
-        "Factor on the GRU's last state: 1 = the raw state, 0 = the factor that brings "
+        "Factor on the encoder's state: 1 = the raw state, 0 = the factor that brings "
         "the root mean square of its entries over the training captions to 3.",
         lower_bound=0,
     )
     flags.DEFINE_integer("steps", 2000, "Batches to train on.", lower_bound=1)
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch; each is a negative to all others.", lower_bound=2)
-    flags.DEFINE_integer("image_size", 64, "Pixels, side of the square crops the image tower sees.", lower_bound=16)
+    flags.DEFINE_enum("image_features", "cnn", ["cnn", "vgg19"], "cnn = a small network trained with phi; vgg19 = fc7 "
+                      "of VGG-19, frozen, of one centre crop, and a trained projection.")  # fmt: skip
+    flags.DEFINE_string("vgg19_weights", "", "VGG-19's weights in Keras' HDF5 form; empty = the file in Keras' cache. "
+                        "Nothing is downloaded.")  # fmt: skip
+    flags.DEFINE_integer("image_size", 64, "Pixels, side of the square crops the cnn sees.", lower_bound=16)
     flags.DEFINE_integer("load_size", 0, "Pixels, side the crops are drawn from; 0 = image_size * 76 / 64.",
                          lower_bound=0)  # fmt: skip
-    flags.DEFINE_integer("image_width", 32, "Channels of the image tower's first convolution.", lower_bound=1)
+    flags.DEFINE_integer("image_width", 32, "Channels of the cnn's first convolution.", lower_bound=1)
     flags.DEFINE_float("margin", 0.2, "Margin of the ranking loss, in cosine units.", lower_bound=0.0)
+    flags.DEFINE_enum("reduction", "mean", vse.REDUCTIONS, "Of the ranking loss over a batch: mean as SISGAN, sum as "
+                      "Kiros et al.")  # fmt: skip
+    flags.DEFINE_enum("image_side", "normalised", vse.IMAGE_SIDES, "In the ranking loss: image vectors of length 1, "
+                      "or raw as in the code of Kiros et al.")  # fmt: skip
+    flags.DEFINE_bool("hardest", False, "Only the hardest negative of each pair counts, as in VSE++; starts slowly.")
     flags.DEFINE_float("learning_rate", 5e-4, "Of Adam.", lower_bound=0.0)
     flags.DEFINE_float("word_dropout", 0.05, "Chance that a training word becomes <unk>, which otherwise only rare "
                        "words would train.", lower_bound=0.0, upper_bound=1.0)  # fmt: skip
     flags.DEFINE_integer("validate_every", 100, "Steps between measurements on held-out pictures.", lower_bound=1)
+    flags.DEFINE_integer("measured_images", 1000, "Test pictures measured at the end, at most; 0 = all.", lower_bound=0)
     flags.DEFINE_integer("seed", 0, "Of weights, order, crops and captions.", lower_bound=0)
 
 
@@ -225,11 +180,9 @@ def main(argv: list[str]) -> None:
         print(f"{directory} is there already (dim {encoder.dim}, {len(encoder.vocabulary)} words); "
               "nothing to do. --overwrite trains it again.")  # fmt: skip
         return
-    load_size = values.load_size or round(values.image_size * 76 / 64)
-    if load_size < values.image_size:
-        raise ValueError(f"load_size={load_size} must be at least image_size={values.image_size}")
     began = time.monotonic()
     keras.utils.set_random_seed(values.seed)
+    pictures_of, picture_facts = _picture_source(values)
     info = records.read_info(values.records_dir)
     split = pipeline.load_split(values.records_dir, "train")
     if len(split.keys) < 2:
@@ -243,16 +196,20 @@ def main(argv: list[str]) -> None:
           f"{np.mean(lengths > values.length):.1%} cut at {values.length}), {len(vocabulary)} ids in the vocabulary; "
           f"{len(unseen.keys)} pictures held out")  # fmt: skip
 
-    encoder = TextEncoder(
-        vocabulary, dim=values.dim, word_dim=values.word_dim, length=values.length, phi_scale=values.phi_scale or 1.0
-    )
-    pairs = to_pairs(seen, vocabulary, values.length, load_size)
-    validation = to_pairs(unseen, vocabulary, values.length, load_size)
+    encoder, word_facts = _new_encoder(values, vocabulary)
+    image_size = values.image_size
+
+    def pairs_of(part: pipeline.Split) -> Pairs:
+        return to_pairs(pictures_of(part), part.captions, vocabulary, values.length)
+
+    pairs, validation = pairs_of(seen), pairs_of(unseen)
     os.makedirs(values.run_dir, exist_ok=True)
     log_path = os.path.join(values.run_dir, "text_metrics.jsonl")
+    rows: list[dict] = []
     with open(log_path, "w", encoding="utf-8") as log_file:
 
         def log(row: dict) -> None:
+            rows.append(row)
             log_file.write(json.dumps(row) + "\n")
             log_file.flush()
 
@@ -260,7 +217,7 @@ def main(argv: list[str]) -> None:
             encoder,
             pairs,
             validation,
-            image_size=values.image_size,
+            image_size=image_size,
             image_width=values.image_width,
             steps=values.steps,
             batch_size=values.batch_size,
@@ -270,17 +227,20 @@ def main(argv: list[str]) -> None:
             validate_every=values.validate_every,
             seed=values.seed,
             log=log,
+            reduction=values.reduction,
+            image_side=values.image_side,
+            hardest=values.hardest,
         )
-        found = {"validation": report("held-out pictures of train", encoder, tower, validation, values.image_size)}
+        best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
+        found = {"validation": report("held-out pictures of train", encoder, tower, validation, image_size)}
         if info["splits"].get("test", {}).get("images", 0):
             test = pipeline.load_split(values.records_dir, "test")
-            rows = np.unique(np.linspace(0, len(test.keys) - 1, MEASURED_IMAGES).astype(int))
-            test_pairs = to_pairs(test.take(rows), vocabulary, values.length, load_size)
-            found["test"] = report("test split", encoder, tower, test_pairs, values.image_size)
-        log({"final": found})
+            test_pairs = pairs_of(test.spread(values.measured_images or len(test)))
+            found["test"] = report("test split", encoder, tower, test_pairs, image_size)
+        log({"final": found, "best_step": best_step})
 
-    names = ("steps", "batch_size", "image_size", "image_width", "margin", "learning_rate", "word_dropout", "min_count",
-             "seed")  # fmt: skip
+    names = ("encoder", "steps", "batch_size", "margin", "reduction", "image_side", "hardest", "learning_rate",
+             "word_dropout", "min_count", "seed")  # fmt: skip
     if not values.phi_scale:
         # Differs: A25 takes the raw state. The ranking loss sees directions only, so a GRU trained for minutes keeps
         # states of a few hundredths, which drown in the conditioning augmentation's unit noise.
@@ -290,9 +250,11 @@ def main(argv: list[str]) -> None:
         "dataset": info["dataset"],
         "fingerprint": info["fingerprint"],
         **{name: getattr(values, name) for name in names},
-        "load_size": load_size,
+        **picture_facts,
+        **word_facts,
         "pictures": len(seen.keys),
         "captions": len(captions),
+        "best_step": best_step,
         **found,
     }
     encoder.save(directory)
@@ -308,7 +270,60 @@ def report(title: str, encoder: TextEncoder, tower: keras.Model, pairs: Pairs, i
         cells = [f"R@{r} {row[f'recall_at_{r}']:6.1%} (chance {random[way][f'recall_at_{r}']:.1%})" for r in (1, 5, 10)]
         print(f"  {way:14s} {'  '.join(cells)}  median rank {row['median_rank']:g} "
               f"(chance {random[way]['median_rank']:g})")  # fmt: skip
+    return {"pictures": len(pairs), "sentences_each": captions_each(pairs), **found}
+
+
+def _picture_source(values: flags.FlagValues) -> tuple[Callable[[pipeline.Split], np.ndarray], dict]:
+    """What turns a split into `Pairs.images`, and its settings. Fails before anything is read."""
+    if values.image_features == "vgg19":
+        network = features.vgg19(values.vgg19_weights)
+        return lambda split: _fc7_of(split, network), {"image_features": "vgg19"}
+    load_size = values.load_size or round(values.image_size * 76 / 64)
+    if load_size < values.image_size:
+        raise ValueError(f"load_size={load_size} must be at least image_size={values.image_size}")
+    facts = {"image_features": "cnn", "image_size": values.image_size, "image_width": values.image_width,
+             "load_size": load_size}  # fmt: skip
+    return lambda split: decode(split, load_size), facts
+
+
+def _fc7_of(split: pipeline.Split, network: keras.Model) -> np.ndarray:
+    """[N, 4096] float32, kept in memory: 16 kB a picture."""
+    found = np.empty((len(split), features.SIZE), np.float32)
+    with tqdm(total=len(split), desc="VGG-19", unit="picture", mininterval=1.0) as bar:
+        for start in range(0, len(split), 64):
+            part = split.take(np.arange(start, min(start + 64, len(split))))
+            images = pipeline.evaluation_images(part, features.CROP_SIZE, features.LOAD_SIZE)
+            found[start : start + len(part)] = features.fc7(network, images)
+            bar.update(len(part))
     return found
+
+
+def _new_encoder(values: flags.FlagValues, vocabulary: Vocabulary) -> tuple[TextEncoder, dict]:
+    """The encoder at its start, its words from --word_vectors if given, and the settings of that."""
+    if values.freeze_words and not values.word_vectors:
+        raise ValueError("freeze_words=True needs --word_vectors; frozen random vectors would say nothing")
+    if values.freeze_words and values.encoder == "bow":
+        raise ValueError("freeze_words=True leaves nothing to train in encoder=bow; take --encoder=gru")
+    found = vectors.read(values.word_vectors, vocabulary.words) if values.word_vectors else None
+    default = values.dim if values.encoder == "bow" else DEFAULT_WORD_DIM
+    encoder = TextEncoder(
+        vocabulary,
+        dim=values.dim,
+        word_dim=values.word_dim or (found.dim if found else default),
+        length=values.length,
+        phi_scale=values.phi_scale or 1.0,
+        architecture=values.encoder,
+    )
+    if not found:
+        return encoder, {"word_vectors": ""}
+    random = vectors.fill(encoder, found)
+    encoder.embedding.trainable = not values.freeze_words
+    known, all_words = len(found.rows), len(vocabulary.words)
+    print(f"{values.word_vectors}: {found.lines:,} words of {found.dim} numbers; it has {known} of the {all_words} "
+          f"words of the vocabulary ({known / all_words:.1%}), at random stay: {', '.join(random[:8]) or 'none'}"
+          f"{', ...' if len(random) > 8 else ''}")  # fmt: skip
+    name = os.path.basename(values.word_vectors)
+    return encoder, {"word_vectors": name, "words_found": known, "freeze_words": values.freeze_words}
 
 
 if __name__ == "__main__":

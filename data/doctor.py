@@ -1,0 +1,335 @@
+"""Looks at raw files, or at records, before you build or train, and says what to do next. It changes nothing.
+
+python -m data.doctor --dataset=cub --raw_dir=...       the same flags as data.build
+python -m data.doctor --records_dir=...                 checks every byte of built records
+
+Ends with exit code 0 where the build, or the training, can go on.
+"""
+
+from simgan_tf import cli
+
+if __name__ == "__main__":
+    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+
+import os
+import shlex
+import statistics
+import sys
+from collections import Counter
+
+import tqdm
+from absl import flags
+
+from data import build, captions, demo, embeddings, images, inspection, records
+from data.listing import Entry, Listing, one_line
+from data.report import Report
+
+LONG_CAPTION = captions.CHARACTERS  # what the .t7 files and the char-CNN-RNN keep of a caption
+PUBLISHED_NAMES = {"cub": "CUB-200-2011", "oxford102": "Oxford-102"}
+SOURCES = {  # where the files come from
+    "cub": (
+        "pictures: CUB_200_2011.tgz, https://data.caltech.edu/records/65de6-vp158",
+        "captions: text_c10/ of https://github.com/reedscot/cvpr2016 or icml2016, or the birds' metadata of "
+        "https://github.com/taoxugit/AttnGAN",
+    ),
+    "oxford102": (
+        "pictures: 102flowers.tgz and imagelabels.mat, https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
+        "captions: text_c10/ of https://github.com/reedscot/cvpr2016 or icml2016",
+    ),
+    "folder": ("your own pictures, and a table of their captions whose first line is key,caption",),
+}
+
+
+def check_raw(
+    report: Report,
+    dataset: str,
+    raw_dir: str,
+    captions_dir: str = "",
+    *,
+    embeddings_path: str = "",
+    crop: str = "none",
+    classes: bool = False,
+    workers: int = 0,
+    **rule: str | float | int,
+) -> bool:
+    """Prints all that is known of a raw tree; returns whether the build needs --skip_missing.
+
+    The arguments are those of `build.build`.   classes: whether to print the counts of every class.
+    """
+    if dataset == "demo" and not (os.path.isdir(raw_dir) and os.listdir(raw_dir)):
+        report.line(f"{raw_dir}: new or empty; the demo set will be drawn there, nothing has to be fetched")
+        return False
+    layout = build.DATASETS[dataset]
+    found, error = None, ""
+    try:
+        if dataset == "demo":
+            demo.write(raw_dir)  # the folder is not empty: says that it is the demo set, or raises
+        found = layout.listing(raw_dir, captions_dir, True, **rule)
+    except (ValueError, OSError) as caught:
+        error = str(caught)
+    report.title(f"Files of --dataset={dataset}")
+    tree = layout.TREE(raw_dir, captions_dir)
+    for line in tree.splitlines():
+        path, _, remark = line.partition("  ")
+        state, told = _state(dataset, path, remark, raw_dir, found, rule)
+        report.expected(state, path, remark.strip(), told)
+    if found is None:
+        report.problem(error.replace(f"; {one_line(tree)}", ""))  # it stands above, line by line
+        paths = _pictures_below(raw_dir)
+        if paths:
+            report.title(f"Pictures below {raw_dir}, though they cannot be joined with captions yet")
+            report.pictures(inspection.inspect_all(paths, workers=workers))
+        return False
+    _print_counts(report, dataset, found, classes)
+    _print_captions(report, found)
+    entries = [entry for of_split in found.splits.values() for entry in of_split]
+    report.title("Pictures")
+    boxes = [entry.box if crop == "box" else None for entry in entries]
+    if crop == "box" and None in boxes:
+        report.problem(f"--crop=box: {boxes.count(None):,} pictures have no box; bounding_boxes.txt is not complete.")
+    facts = inspection.inspect_all([entry.image_path for entry in entries], boxes, workers)
+    report.pictures(facts)
+    owners = [(split, entry.class_name) for split, of_split in found.splits.items() for entry in of_split]
+    report.same_pictures(facts, owners)
+    _print_masks(report, [entry for entry in entries if entry.mask_path])
+    if embeddings_path:
+        _print_embeddings(report, embeddings_path, found)
+    return bool(found.missing)
+
+
+def check_records(report: Report, records_dir: str) -> None:
+    """Reads every record, and holds counts, fingerprints and pictures against dataset.json."""
+    try:
+        info = records.read_info(records_dir)
+    except (ValueError, OSError) as error:
+        report.problem(str(error))
+        return
+    report.title(f"Records in {records_dir}")
+    parts, facts, owners = {}, [], []
+    for split, told in info["splits"].items():
+        tally = records.Tally(split)
+        examples = records.read_examples(records_dir, split)
+        try:
+            for example in tqdm.tqdm(examples, total=told["images"], unit="image", desc=f"reading {split}", delay=1):
+                tally.add(example)
+                facts.append(inspection.inspect_bytes(example.key, example.image))
+                owners.append((split, str(example.class_id)))
+        except (ValueError, OSError) as error:
+            report.problem(str(error))
+            continue
+        parts[split] = part = tally.part()
+        other = [name for name in part.keys() & told.keys() if part[name] != told[name]]
+        if other:
+            report.problem(
+                f"{split}: dataset.json does not tell of these records, {', '.join(sorted(other))} differ; "
+                "the folder is a mixture of two, build it again."
+            )
+        else:
+            held = f", embeddings of {part['embedding_dim']} numbers" if part["embedding_dim"] else ""
+            report.line(
+                f"ok       {split}: {part['images']:,} pictures, {part['captions']:,} captions, "
+                f"{len(part['class_ids'])} classes{held}; every checksum and the fingerprint fit"
+            )
+    if parts and len(parts) == len(info["splits"]):
+        if info.get("fingerprint") != records.fingerprint(parts):
+            report.problem(f"{records_dir}/dataset.json: its fingerprint is not that of its splits; build it again.")
+        dims = {part["embedding_dim"] for part in parts.values()}
+        entry = info.get("embeddings")
+        if dims != {entry.get("dim") if isinstance(entry, dict) else 0}:
+            report.problem(f"{records_dir}/dataset.json tells of embeddings {entry}, the records hold {sorted(dims)} "
+                           "numbers a caption; run data.embed again.")  # fmt: skip
+        both = sorted(set.intersection(*(set(part["class_ids"]) for part in parts.values())))
+        if both:
+            report.problem(f"class {both[0]} is in every split ({len(both)} such); build again from class lists.")
+    report.pictures(facts)
+    report.same_pictures(facts, owners)
+    shards = info["shards"]
+    wanted = {records.shard_path("", split, shard, shards) for split in info["splits"] for shard in range(shards)}
+    others = sorted(name for name in os.listdir(records_dir) if name not in wanted | {"dataset.json"})
+    if others:
+        report.some("files that belong to no record of this folder", others)
+
+
+def _state(
+    dataset: str, path: str, remark: str, raw_dir: str, found: Listing | None, rule: dict
+) -> tuple[str, str]:
+    """("ok", "MISSING" or "--" = not there and not needed, what was found) of a line of the expected tree."""
+    path, example = path.removesuffix(" ..."), path.endswith(" ...")
+    ending, gone = os.path.splitext(path)[1].lower(), "--" if found or remark.endswith(" only") else "MISSING"
+    if "classes.txt and " in path:
+        if found:
+            return "ok" if found.split_rule["rule"] == "lists" else "--", f"split {_told_rule(found.split_rule)}"
+        if rule.get("test_share"):
+            return "--", "split drawn"
+        lists = captions.list_paths(os.path.dirname(path), rule.get("train_classes", ""), rule.get("test_classes", ""))
+        absent = [name for name in lists.values() if not os.path.isfile(name)]
+        return ("MISSING", f"no {absent[0]}") if absent else ("ok", "")
+    above = os.path.dirname(os.path.dirname(path))  # of the class folders
+    if example and ending in images.ENDINGS:
+        count = len(_pictures_below({"cub": above, "folder": raw_dir}.get(dataset, os.path.dirname(path))))
+        return "ok" if count else gone, f"{count:,} pictures"
+    if ending in (".txt", ".mat") and not example:
+        return ("ok", "") if os.path.isfile(path) else (gone, "not there")
+    if found:
+        return "ok", f"captions of {sum(found.captioned.values()):,} pictures, {found.carrier}"
+    try:
+        read = captions.read(above if example else path, set())
+    except (ValueError, OSError) as error:
+        return "MISSING", str(error)
+    return "ok", f"captions of {len(read.keys()):,} pictures, {read.carrier}"
+
+
+def _told_rule(rule: dict) -> str:
+    if rule["rule"] == "lists":
+        return "by " + " and ".join(rule["files"].values())
+    if rule["rule"] == "seeded":
+        return f"drawn by split_seed={rule['seed']}, {rule['test_share']:.0%} of the classes for testing"
+    return "told by the captions"
+
+
+def _print_counts(report: Report, dataset: str, found: Listing, classes: bool) -> None:
+    published = getattr(build.DATASETS[dataset], "PUBLISHED", None) if dataset != "demo" else None
+    report.title("Counts")
+    report.line(f"{'split':<8}{'classes':>9}{'pictures':>10}{'captioned':>11}{'published':>11}   pictures a class")
+    for i, (split, entries) in enumerate(found.splits.items()):
+        sizes = Counter((entry.class_id, entry.class_name) for entry in entries)
+        each = f"least {min(sizes.values())}, median {statistics.median(sizes.values()):g}, most {max(sizes.values())}"
+        told = f"{published[i]:,}" if published else "-"
+        report.line(
+            f"{split:<8}{len(sizes):>9,}{len(entries):>10,}{found.captioned[split]:>11,}{told:>11}   {each}"
+        )
+        if classes:
+            for (number, name), count in sorted(sizes.items()):
+                report.line(f"    {number:>5} {name:<40} {count:>6,}")
+    if published and tuple(found.captioned[split] for split in found.splits) != published:
+        report.line(f"note: the published {PUBLISHED_NAMES[dataset]} splits have other counts of captioned pictures")
+    for reason, count in found.reasons.items():
+        report.line(f"left out, {reason}: {count:,}")
+    if found.missing:
+        report.line(f"    first: {found.missing[0]}")
+
+
+def _print_captions(report: Report, found: Listing) -> None:
+    entries = [entry for of_split in found.splits.values() for entry in of_split]
+    counts = Counter(len(entry.captions) for entry in entries)
+    report.title("Captions")
+    report.line("captions a picture: " + ", ".join(f"{n} ({counts[n]:,} pictures)" for n in sorted(counts)))
+    usual = counts.most_common(1)[0][0]
+    fewer = [f"{entry.key}: {len(entry.captions)}" for entry in entries if len(entry.captions) < usual]
+    texts = [(entry.key, text) for entry in entries for text in entry.captions]
+    long = [f"{key}: {len(text)} characters" for key, text in texts if len(text) > LONG_CAPTION]
+    foreign = [f"{key}: {text!a}"[:110] for key, text in texts if not text.isascii()]
+    wordless = [f"{key}: {text!a}"[:110] for key, text in texts if not any(c.isalnum() for c in text)]
+    for title, names in (
+        (f"pictures with fewer captions than the usual {usual}", fewer if len(counts) > 1 else []),
+        (f"captions over {LONG_CAPTION} characters", long),
+        ("captions with other than ASCII characters", foreign),
+        ("captions without a letter or digit", wordless),
+    ):
+        if names:
+            report.some(title, names)
+
+
+def _print_masks(report: Report, entries: list[Entry]) -> None:
+    """Entries with masks, each held against its picture."""
+    wrong = []
+    for entry in tqdm.tqdm(entries, unit="mask", desc="looking at the masks", delay=1, leave=False):
+        try:
+            images.read_mask(entry.mask_path, images.read_picture(entry.image_path))
+        except (ValueError, OSError) as error:
+            if entry.mask_path in str(error):  # what is wrong with the picture was told above
+                wrong.append(str(error))
+    if entries:
+        report.line(f"{len(entries):,} masks, {len(wrong):,} of them wrong")
+    if wrong:
+        report.problem(wrong[0])
+
+
+def _print_embeddings(report: Report, path: str, found: Listing) -> None:
+    report.title("Embeddings")
+    try:
+        vectors = embeddings.read(path)
+        unused = embeddings.check(vectors, found)
+    except (ValueError, OSError) as error:
+        report.problem(str(error))
+        return
+    report.line(
+        f"ok       {vectors.name} from {vectors.source}: {len(vectors.rows):,} pictures, {vectors.dim} numbers a "
+        f"caption, root mean square {vectors.scale:.3g}"
+    )
+    if unused:
+        report.line(f"{unused:,} pictures of them are not used")
+
+
+def _pictures_below(folder: str) -> list[str]:
+    """Every picture file in `folder`, at any depth, masks and hidden ones left out."""
+    paths = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in ("__MACOSX", "masks"))
+        paths += [
+            os.path.join(place, name)
+            for name in sorted(names)
+            if name.lower().endswith(images.ENDINGS) and not name.startswith(captions.JUNK_PREFIXES)
+        ]
+    return paths
+
+
+def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, object], partial: bool) -> list[str]:
+    """The last lines: the command to type, or what to do before.
+
+    options: the flags that data.build shares.   partial: whether it needs --skip_missing.
+    """
+    given = [f"--{name}={value}" for name, value in options.items() if value not in ("", 0, "none")]
+    command = ["python", "-m", "data.build", f"--dataset={dataset}", f"--raw_dir={raw_dir}", *given]
+    command += [f"--out_dir={os.path.join('records', dataset)}", *(["--skip_missing"] if partial else [])]
+    if not report.problems:
+        return [f"next: {shlex.join(command)}"]
+    lines = [f"next: {report.problems[0]}"]
+    if report.incomplete:
+        lines += [f"      {source}" for source in SOURCES.get(dataset, ())]
+        lines.append("      an archive unpacks safely by: python -m data.archives --archive=... --out_dir=NEW_FOLDER")
+    return [*lines, "      then look again: " + shlex.join(["python", "-m", "data.doctor", *sys.argv[1:]])]
+
+
+def define_flags() -> None:
+    """Flags of `python -m data.doctor`."""
+    flags.DEFINE_enum("dataset", None, list(build.DATASETS), "Layout of the raw files, see data.build --help.")
+    flags.DEFINE_string("raw_dir", None, "Folder of the raw set.")
+    flags.DEFINE_string("captions_dir", "", "Folder or file of the captions; default: in raw_dir.")
+    flags.DEFINE_string("embeddings", "", "Ready embeddings of the captions to check as well.")
+    flags.DEFINE_enum("crop", "none", build.CROPS, "box: check the bounding boxes as well.")
+    flags.DEFINE_string("train_classes", "", "File with the training classes, one class folder a line.")
+    flags.DEFINE_string("test_classes", "", "File with the test classes, likewise.")
+    flags.DEFINE_float("test_share", 0, "Draw this share of the classes for testing instead.")
+    flags.DEFINE_integer("split_seed", 0, "Of that draw.")
+    flags.DEFINE_bool("classes", False, "Print the number of pictures of every class.")
+    flags.DEFINE_integer("workers", 0, "Threads that look at the pictures; 0 = one a core.", lower_bound=0)
+    flags.DEFINE_string("records_dir", None, "Check these built records instead of raw files.")
+
+
+def main(argv: list[str]) -> None:
+    """Prints the report; exit code 1 where something has to be mended first."""
+    values = flags.FLAGS
+    report = Report()
+    if (values.records_dir is None) == (values.dataset is None) or (values.dataset and values.raw_dir is None):
+        raise ValueError("Give --dataset= with --raw_dir= to look at raw files, or --records_dir= to look at records.")
+    if values.records_dir:
+        check_records(report, values.records_dir)
+        run = f"python -m simgan_tf.text.train --records_dir={shlex.quote(values.records_dir)} --run_dir=..."
+        lines = [f"next: {report.problems[0] if report.problems else run}"]
+    else:
+        names = ("captions_dir", "crop", "train_classes", "test_classes", "test_share", "split_seed")
+        options = {name: getattr(values, name) for name in names}
+        partial = check_raw(
+            report, values.dataset, values.raw_dir, embeddings_path=values.embeddings, classes=values.classes,
+            workers=values.workers, **options,
+        )  # fmt: skip
+        options["embeddings"] = values.embeddings
+        lines = next_step(report, values.dataset, values.raw_dir, options, partial)
+    print("\n" + "\n".join(lines))
+    if report.problems:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

@@ -1,0 +1,245 @@
+"""Precomputed caption embeddings from the files that the field passes around, joined to pictures by key.
+Must not know record files, batches or a model."""
+
+import dataclasses
+import math
+import os
+
+import numpy as np
+import tqdm
+
+from data import captions
+from data.listing import Listing
+from data.readers import arrays, pickles, t7
+
+STACKGAN_FILE = "char-CNN-RNN-embeddings.pickle"
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")  # cut from the names in filenames.pickle and in key lists
+MAX_BYTES = 2**33  # of a file: 11,788 pictures x 10 captions x 4,800 float32 of skip-thought are 2.3e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Embeddings:
+    """Vectors of captions by picture key, row j of a picture belonging to its caption j."""
+
+    name: str  # of the encoder that made them, as far as the files tell
+    dim: int  # D
+    scale: float  # root mean square of all entries
+    source: str  # kind of file they came from
+    rows: dict[str, np.ndarray]  # key -> [captions of that picture, D] float32, read-only or views: do not write
+    texts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # captions stored beside them, if any
+
+
+def read(path: str, name: str = "") -> Embeddings:
+    """The embeddings of a file or folder, whichever of these kinds `path` is; checked, nothing is computed.
+
+    folder with train/ and test/, each with char-CNN-RNN-embeddings.pickle (N x [captions, D]) and filenames.pickle
+        (N names): the StackGAN archives. The name's last part without ending is the key.
+    folder with <class>/<key>.t7, tables with `txt` [captions, D] and `img`: the ICML 2016 release of Reed et al.
+    .npz with `keys` [N] and `embeddings` [N, captions, D], or [M, D] where `keys` [M] names each row's picture and the
+        rows of a picture stand together in caption order.
+    .npy with the array of such an .npz, beside a list of the keys of the same name, ending in .txt or .keys.
+
+    name: "" = what the kind implies: char-CNN-RNN, or the file's name.
+
+    Raises: FileNotFoundError or ValueError, one line: another number of rows than of keys, a key seen twice (also
+        once in train and once in test), shapes that differ, numbers that are not finite, `img` of another picture.
+    """
+    texts = {}
+    if os.path.isdir(path):
+        class_files = _t7_files(path)
+        if any(os.path.exists(os.path.join(path, split, STACKGAN_FILE)) for split in captions.SPLIT_FILES):
+            rows, source, implied = _read_stackgan(path), "StackGAN pickles", "char-CNN-RNN"
+        elif class_files:
+            rows, texts = _read_t7_files(class_files)
+            source, implied = "t7 files", "char-CNN-RNN"
+        else:
+            raise FileNotFoundError(
+                f"embeddings={path!r} is a folder with neither train/{STACKGAN_FILE} nor <class>/<picture>.t7; give "
+                "the folder that holds train/ and test/, or the folder of the class folders, or an .npz file."
+            )
+    elif not os.path.isfile(path):
+        raise FileNotFoundError(f"No embeddings={path!r}; give a StackGAN or .t7 folder, an .npz or an .npy file.")
+    elif path.endswith(".npz"):
+        rows, source, implied = _read_npz(path), "npz", _stem(path)
+    elif path.endswith(".npy"):
+        rows, source, implied = _read_npy(path), "npy", _stem(path)
+    else:
+        raise ValueError(
+            f"embeddings={path!r} is a file of no known kind (.npz, .npy); for a pickle give the folder that holds "
+            "train/ and test/, for .t7 files the folder of the class folders."
+        )
+    first = next(iter(rows), None)
+    if first is None:
+        raise ValueError(f"{path} holds no embeddings.")
+    dim = rows[first].shape[1]
+    total, squares = 0, 0.0
+    for key, row in rows.items():
+        if row.shape[1] != dim:
+            raise ValueError(f"{path}: {key!r} has vectors of {row.shape[1]} numbers, {first!r} of {dim}.")
+        square = float(np.einsum("nd,nd->", row, row, dtype=np.float64))
+        if not math.isfinite(square):
+            raise ValueError(f"{path}: the embeddings of {key!r} are not all finite numbers; make them again.")
+        total, squares = total + row.size, squares + square
+    if not squares:
+        raise ValueError(f"{path}: every embedding is zero; make them again.")
+    return Embeddings(name or implied, dim, math.sqrt(squares / total), source, rows, texts)
+
+
+def check(embeddings: Embeddings, listing: Listing) -> int:
+    """Holds embeddings and pictures to fit; returns how many pictures of the embeddings the listing does not have.
+
+    Every entry needs as many vectors as it has captions. Where the embeddings came with their captions (.t7), these
+    must be the entry's, in the same order.
+
+    Raises: ValueError naming the picture.
+    """
+    entries = [entry for of_split in listing.splits.values() for entry in of_split]
+    lacking = [entry.key for entry in entries if entry.key not in embeddings.rows]
+    if lacking:
+        other = next(iter(sorted(embeddings.rows.keys() - {entry.key for entry in entries})), None)
+        hint = f" (a key of theirs that no picture has: {other!r})" if other else ""
+        raise ValueError(
+            f"{len(lacking)} of {len(entries)} pictures have no embeddings, such as {lacking[0]!r}{hint}; "
+            f"give the {embeddings.source} of this data set, or build without --embeddings."
+        )
+    for entry in entries:
+        count = len(embeddings.rows[entry.key])
+        if count != len(entry.captions):
+            raise ValueError(
+                f"{entry.key!r} has {count} embeddings and {len(entry.captions)} captions; row j must belong to "
+                "caption j: give the captions that the embeddings were made from."
+            )
+        if entry.key in embeddings.texts:
+            _check_texts(entry.key, embeddings.texts[entry.key], entry.captions)
+    return len(embeddings.rows.keys() - {entry.key for entry in entries})
+
+
+def _check_texts(key: str, theirs: tuple[str, ...], ours: tuple[str, ...]) -> None:
+    """Raises: ValueError where caption j of the embeddings' file is another than caption j of the picture.
+
+    Letters and digits are compared up to the 201 characters that the .t7 files keep.
+    """
+    theirs, ours = ([_letters(text) for text in texts] for texts in (theirs, ours))
+    for j, (one, other) in enumerate(zip(theirs, ours, strict=False)):
+        if not (one.startswith(other[: len(one)]) and other.startswith(one[: len(other)])):
+            place = f"it is caption {theirs.index(other)} there" if other in theirs else "it is not there at all"
+            raise ValueError(
+                f"{key!r}: caption {j} is another than the one its embedding was made from ({place}, counted from 0); "
+                "give the captions of the same release."
+            )
+
+
+def _letters(text: str) -> str:
+    return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
+
+
+def _rows(path: str, keys: list[str], values: "list | np.ndarray", what: str) -> dict[str, np.ndarray]:
+    """key -> [n, D] float32 of values [N, n, D] or N x [n, D]. what: the file of the keys, for messages."""
+    if len(keys) != len(values):
+        raise ValueError(f"{path} holds {len(values)} rows, but {what} names {len(keys)} pictures; they do not belong "
+                         "together, fetch both again.")  # fmt: skip
+    rows = {}
+    for i, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if key in rows:
+            raise ValueError(f"{what} names {key!r} twice (entry {i} is the second); keys must be unique.")
+        rows[key] = _matrix(path, key, value)
+    return rows
+
+
+def _matrix(path: str, key: str, value: object) -> np.ndarray:
+    """[n, D] float32. Raises: ValueError for anything but a matrix of floats."""
+    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim != 2 or not value.size:
+        found = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        raise ValueError(f"{path}: the embeddings of {key!r} are {found}, expected floats [captions, dim].")
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused for that
+        return np.asarray(value, np.float32)
+
+
+def _read_stackgan(folder: str) -> dict[str, np.ndarray]:
+    rows = {}
+    names = captions.read_names(folder)  # every key once, in either split
+    for split in tqdm.tqdm(names, unit="file", desc="reading embeddings", delay=2, leave=False):
+        path = os.path.join(folder, split, STACKGAN_FILE)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"No {path!r}; StackGAN's archives have it in train/ and test/.")
+        values = pickles.load(path, max_bytes=MAX_BYTES)
+        if not isinstance(values, (list, tuple, np.ndarray)) or (isinstance(values, np.ndarray) and not values.ndim):
+            raise ValueError(f"{path} is a {type(values).__name__}, expected N arrays [captions, dim].")
+        name_path = os.path.join(folder, split, "filenames.pickle")
+        rows |= _rows(path, [_stem(name) for name in names[split]], values, name_path)
+    return rows
+
+
+def _t7_files(folder: str) -> list[str]:
+    """Every <class>/<picture>.t7, sorted; hidden files and folders are left out."""
+    classes = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+    return [os.path.join(one, stem + ".t7") for one in classes for stem in captions.stems(one, ".t7")]
+
+
+def _read_t7_files(paths: list[str]) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+    rows, texts = {}, {}
+    for path in tqdm.tqdm(paths, unit="file", desc="reading embeddings", delay=2, leave=False):
+        table, key = t7.load(path), _stem(path)
+        if not isinstance(table, dict) or b"txt" not in table:
+            raise ValueError(f"{path} is not a table with 'txt', the embeddings; give the folder of the ICML release.")
+        if key in rows:
+            raise ValueError(f"{path} is a second {key!r}; a picture's file may be there once only.")
+        image = table.get(b"img", b"")
+        image = image.decode("latin1") if isinstance(image, bytes) else repr(image)
+        if image and _stem(image) != key:
+            raise ValueError(f"{path} says that it belongs to the picture {image!r}; fetch the files again.")
+        rows[key] = _matrix(path, key, table[b"txt"])
+        if b"char" in table:
+            texts[key] = captions.decode_characters(path, table[b"char"])
+    return rows, texts
+
+
+def _read_npz(path: str) -> dict[str, np.ndarray]:
+    found = arrays.load_npz(path, max_bytes=MAX_BYTES)
+    if not {"keys", "embeddings"} <= found.keys():
+        raise ValueError(f"{path} has the arrays {', '.join(sorted(found)) or 'none'}; expected keys and embeddings.")
+    keys = found["keys"]
+    if keys.ndim != 1 or keys.dtype.kind not in "SU":
+        raise ValueError(f"{path}: keys is {keys.dtype} {list(keys.shape)}, expected a row of strings.")
+    if keys.dtype.kind == "S":
+        keys = np.char.decode(keys, "utf-8", "replace")
+    return _read_array(path, keys.tolist(), found["embeddings"], f"'keys' of {path}")
+
+
+def _read_npy(path: str) -> dict[str, np.ndarray]:
+    lists = [path[: -len(".npy")] + ending for ending in (".keys", ".txt")]
+    list_path = next((name for name in lists if os.path.isfile(name)), None)
+    if not list_path:
+        raise FileNotFoundError(f"No list of keys beside {path}: expected {lists[0]} or {lists[1]}, a key a line.")
+    with open(list_path, encoding="utf-8", errors="replace") as file:
+        keys = [line.strip() for line in file if line.strip()]
+    return _read_array(path, keys, arrays.load_npy(path, max_bytes=MAX_BYTES), list_path)
+
+
+def _read_array(path: str, keys: list[str], values: np.ndarray, what: str) -> dict[str, np.ndarray]:
+    """key -> [n, D] of an array [N, n, D], or [M, D] whose rows of one key stand together."""
+    keys = [_without_ending(key) for key in keys]
+    if values.ndim == 3:
+        return _rows(path, keys, values, what)
+    if values.ndim != 2:
+        raise ValueError(f"{path}: embeddings of shape {list(values.shape)}, expected [N, captions, dim] or [M, dim].")
+    if len(keys) != len(values):
+        raise ValueError(f"{path} holds {len(values)} rows, but {what} names {len(keys)}; they do not belong together.")
+    firsts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+    rows = {}
+    for first, after in zip(firsts, [*firsts[1:], len(keys)], strict=True):
+        if keys[first] in rows:
+            raise ValueError(f"{what} comes back to {keys[first]!r} at row {first}, after other pictures; the rows of "
+                             "a picture must stand together, in caption order.")  # fmt: skip
+        rows[keys[first]] = _matrix(path, keys[first], values[first:after])
+    return rows
+
+
+def _stem(path: str) -> str:
+    """Last part of a name without its ending."""
+    name = path.rsplit("/", 1)[-1]
+    return name[: -len(".npz")] if name.endswith((".npz", ".npy")) else _without_ending(name.removesuffix(".t7"))
+
+
+def _without_ending(name: str) -> str:
+    return next((name[: -len(end)] for end in PICTURE_ENDINGS if name.lower().endswith(end)), name)

@@ -1,0 +1,68 @@
+"""Sizes of pictures: which are taken, what is cut out around a bounding box, and how large it is stored.
+Must not know files, formats or records."""
+
+MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
+MAX_ASPECT = 20  # longer side over shorter: resizing by the shorter must not blow the longer up
+MIN_SIDE = 8  # pixels
+SLACK = 0.02  # of a side, by which a box drawn by hand may leave its picture
+
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels from the top left corner
+
+
+class Refused(ValueError):
+    """A readable picture that we do not want; told apart from the ValueErrors of libraries."""
+
+
+def check_size(path: str, size: tuple[int, int]) -> None:
+    """Raises: ValueError for a picture of too many pixels, or one too long or too small. path: for messages."""
+    width, height = size
+    if width * height > MAX_PIXELS:
+        raise Refused(f"{path} is {width}x{height}, over {MAX_PIXELS:,} pixels; make it smaller.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise Refused(f"{path} is {width}x{height}; the longer side may be {MAX_ASPECT} times the shorter at most.")
+    if min(width, height) < MIN_SIDE:
+        raise Refused(f"{path} is {width}x{height}; both sides need {MIN_SIDE} pixels or more.")
+
+
+def crop_rectangle(path: str, size: tuple[int, int], box: Box) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the square around a bounding box, cut off at the picture's edges.
+
+    The square's half side is R = int(0.75 max(w, h)) and its centre int((2x + w) / 2), int((2y + h) / 2), with the
+    box's numbers cut to integers first, so the box takes two thirds of it. At the edges it is no square any more.
+    Source: StackGAN's preprocessing of the birds.
+    Differs: it stretches what was cut to a square of 304 pixels; here the cut keeps its shape, as in AttnGAN, and
+    training crops a square out of it.
+
+    path: for messages.   size: (width, height) of the picture.
+    Raises: ValueError where the box leaves the picture by over SLACK of a side: it was drawn on another.
+    """
+    width, height = size
+    x, y, w, h = (int(value) for value in box)
+    slack_x, slack_y = SLACK * width, SLACK * height
+    inside = -slack_x <= x and x + w <= width + slack_x and -slack_y <= y and y + h <= height + slack_y
+    if not inside or w < 1 or h < 1:
+        raise Refused(
+            f"{path} is {width}x{height}, but its bounding box of {w}x{h} at ({x}, {y}) leaves it; these pictures "
+            "are not the originals (cut or resized already?): build with --crop=none."
+        )
+    centre_x, centre_y, half = (2 * x + w) // 2, (2 * y + h) // 2, int(0.75 * max(w, h))
+    left, top = max(0, centre_x - half), max(0, centre_y - half)
+    return left, top, min(width, centre_x + half), min(height, centre_y + half)
+
+
+def change(
+    path: str, size: tuple[int, int], box: Box | None, stored_size: int
+) -> tuple[tuple[int, int, int, int], tuple[int, int]] | None:
+    """((left, top, right, bottom), (width, height)): what is cut out of a picture of `size` and the size it is stored
+    at; None where the picture stays as it is.
+
+    Raises: ValueError as `crop_rectangle`, or where the cut is too small or too long to be a picture.
+    """
+    part = (0, 0, *size) if box is None else crop_rectangle(path, size, box)
+    width, height = part[2] - part[0], part[3] - part[1]
+    if box is not None:
+        check_size(f"{path}, cut to its bounding box,", (width, height))
+    short = min(width, height)
+    if 0 < stored_size < short:
+        width, height = ((side * stored_size + short // 2) // short for side in (width, height))
+    return None if (part, (width, height)) == ((0, 0, *size), size) else (part, (width, height))

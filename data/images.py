@@ -1,0 +1,251 @@
+"""Picture and mask files as they go into records: checked, upright, RGB, cropped and made smaller on request.
+Must not know any data set's layout, records or a model."""
+
+import io
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from data.geometry import MAX_PIXELS, Box, Refused, change, check_size
+
+MAX_BYTES = 256 * 2**20  # of a file: that many pixels, uncompressed, fit
+MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; usual are ten
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not all that Pillow opens: its EPS runs a program
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+ORIENTATION = 0x0112  # the EXIF tag
+UPRIGHT = {  # what undoes each of its values
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+BROKEN = (  # what Pillow raises on broken files
+    OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError,
+    struct.error, zlib.error,
+)  # fmt: skip
+QUALITY = {"quality": 95, "subsampling": 0}  # of a JPEG that has to be written anew
+
+
+def read_picture(path: str, box: Box | None = None, stored_size: int = 0) -> bytes:
+    """Encoded bytes of a picture that TensorFlow decodes to the upright RGB picture that Pillow sees.
+
+    An RGB JPEG or PNG passes unchanged. Every other picture (grey, CMYK, palette, transparent, 16 bit, another
+    format, turned by its EXIF orientation, or one that TensorFlow's decoder refuses) is written anew: JPEG q95 where
+    it was a JPEG, else PNG. Transparent parts become white; 16 bit values keep their upper 8 bits.
+
+    box: what to cut out, by the rule of `data.geometry.crop_rectangle`; None = the whole picture.
+    stored_size: pixels that a longer shorter side is brought down to, after the cut; 0 = none, smaller ones stay.
+
+    Raises: ValueError, naming the file, for a damaged or truncated picture, one of more than 50 million pixels,
+        one with a side under 8 pixels or a box outside of it; FileNotFoundError.
+    """
+    return read_pictures([path], [box], stored_size)[0]
+
+
+def read_pictures(paths: Sequence[str], boxes: Sequence[Box | None] = (), stored_size: int = 0) -> list[bytes]:
+    """`read_picture` of each path. Many at once cost a third: JPEGs that pass unchanged are checked in one call.
+
+    boxes: one for each path, or () = none.
+    """
+    boxes = boxes or [None] * len(paths)
+    encoded = [_read(path) for path in paths]
+    unchanged, sizes = [], []
+    for i, (path, data, box) in enumerate(zip(paths, encoded, boxes, strict=True)):
+        size = _size_if_plain_jpeg(path, data)
+        if size and change(path, size, box, stored_size) is None:
+            unchanged.append(i)
+            sizes.append(size)
+    passed = set()
+    if len(unchanged) > 1 and _decode_all([encoded[i] for i in unchanged], sizes):
+        passed = set(unchanged)
+    return [
+        data if i in passed else _checked(path, data, box, stored_size)
+        for i, (path, data, box) in enumerate(zip(paths, encoded, boxes, strict=True))
+    ]
+
+
+def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int = 0) -> bytes:
+    """PNG bytes of a mask, cut and sized as its picture was, checked to be one grey channel of the size of `image`.
+
+    image: what `read_picture` returned for the same box and stored_size. Sampling is nearest: values stay as they are.
+
+    Raises: ValueError, naming the file; FileNotFoundError.
+    """
+    data = _read(path)
+    try:
+        with _open(data) as mask, _open(image) as picture:
+            check_size(path, mask.size)
+            mask.load()
+            wanted = change(path, mask.size, box, stored_size)
+            stored = mask.crop(wanted[0]).resize(wanted[1], Image.Resampling.NEAREST) if wanted else mask
+            found, expected = (mask.format, mask.mode, stored.size), ("PNG", "L", picture.size)
+    except Refused as error:
+        raise ValueError(str(error)) from error
+    except BROKEN as error:
+        raise ValueError(f"{path} is not a readable mask ({error}); replace it.") from error
+    if found != expected:
+        raise ValueError(f"{path} is {found}; a mask must be {expected}, as large as its picture.")
+    return _encoded(stored, "PNG") if wanted else data
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError(f"{path} is no file but a device or a pipe; take it out.")
+        if found.st_size > MAX_BYTES:
+            raise ValueError(f"{path} has over {MAX_BYTES // 2**20} MB; make it smaller.")
+        return file.read()
+
+
+def _open(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def _size_if_plain_jpeg(path: str, data: bytes) -> tuple[int, int] | None:
+    """(width, height) where the header is that of an upright RGB JPEG; None for all else, also for damaged files."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    try:
+        if size := _usual_jpeg_size(data):
+            _check(path, data, size)
+            return size
+        with _open(data) as picture:
+            _check(path, data, picture.size)
+            return picture.size if _is_plain(picture, data) else None
+    except Refused as error:
+        raise ValueError(str(error)) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+    except BROKEN:
+        return None
+
+
+def _usual_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of a JPEG of three 8 bit channels without EXIF; None for all else, which Pillow has to look at.
+
+    Pillow's own way to a header takes ten times as long, and longer than the decoding of a small picture.
+    """
+    at, size = 2, None
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:  # the pixels begin
+            return size
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            depth, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+            size = (width, height) if (depth, channels) == (8, 3) else None
+        elif data[at + 4 : at + 8] == b"Exif" or not (marker in (0xC4, 0xFE) or 0xDB <= marker <= 0xEF):
+            return None
+        at += 2 + length
+    return None
+
+
+def _is_plain(picture: Image.Image, data: bytes) -> bool:
+    """Whether the header promises that TensorFlow sees the picture as Pillow does."""
+    if picture.format not in ("JPEG", "PNG") or picture.mode != "RGB" or "transparency" in picture.info:
+        return False
+    deep = picture.format == "PNG" and data[24] == 16  # bit depth byte of the IHDR chunk
+    return not deep and _orientation(picture) not in UPRIGHT
+
+
+def _orientation(picture: Image.Image) -> object:
+    """The value of the EXIF tag; 1, as it is, where the EXIF data are broken."""
+    try:
+        return picture.getexif().get(ORIENTATION, 1)
+    except BROKEN:
+        return 1
+
+
+def _check(path: str, data: bytes, size: tuple[int, int]) -> None:
+    check_size(path, size)
+    scans = data.count(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0  # never inside the compressed pixels
+    if scans > MAX_SCANS:
+        raise Refused(f"{path} is a JPEG of {scans} scans, over {MAX_SCANS}; write it anew with another program.")
+
+
+def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes:
+    """The bytes of one picture after all checks, unchanged where they may be."""
+    try:
+        with _open(data) as picture:
+            _check(path, data, picture.size)
+            unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
+            if unchanged and _tensorflow_reads(data, picture):
+                return data
+            lossy = picture.format in ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind it
+            turn = UPRIGHT.get(_orientation(picture))
+            upright = _rgb(picture if turn is None else picture.transpose(turn))
+        if wanted := change(path, upright.size, box, stored_size):
+            upright = upright.crop(wanted[0]).resize(wanted[1], Image.Resampling.LANCZOS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
+    except Refused as error:
+        raise ValueError(str(error)) from error
+    except BROKEN as error:
+        raise ValueError(f"{path} is not a readable picture ({error}); replace it or take it out.") from error
+    return _encoded(upright, "JPEG" if lossy else "PNG")
+
+
+def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
+    """Whether the training pipeline's decoder accepts the bytes: it refuses some JPEGs that Pillow repairs."""
+    try:
+        with tf.device("CPU:0"):
+            if picture.format == "JPEG":
+                return tuple(_decode_small(data).shape[:2]) == _small(picture.size)
+            pixels = tf.io.decode_png(data, channels=3)
+    except tf.errors.InvalidArgumentError:
+        return False
+    return tuple(pixels.shape) == (picture.size[1], picture.size[0], 3)
+
+
+def _decode_small(data: tf.Tensor) -> tf.Tensor:
+    """A JPEG at an eighth of its size: all of the file is read and checked, at a fraction of the arithmetic."""
+    return tf.io.decode_jpeg(data, channels=3, ratio=8)
+
+
+def _small(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of `_decode_small`."""
+    return -(-size[1] // 8), -(-size[0] // 8)
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+def _shapes(encoded: tf.Tensor) -> tf.Tensor:
+    """[N, 3] int32. One call for many pictures: Python's lock is taken once, so that threads do not wait for it."""
+    spec = tf.TensorSpec([3], tf.int32)
+    return tf.map_fn(lambda data: tf.shape(_decode_small(data)), encoded, fn_output_signature=spec)
+
+
+def _decode_all(encoded: list[bytes], sizes: list[tuple[int, int]]) -> bool:
+    """Whether TensorFlow decodes every one of these JPEGs to its size; which one fails is not told."""
+    try:
+        with tf.device("CPU:0"):
+            shapes = _shapes(tf.constant(encoded)).numpy()
+    except tf.errors.InvalidArgumentError:
+        return False
+    return [tuple(shape[:2]) for shape in shapes] == [_small(size) for size in sizes]
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    """8 bit RGB of any mode, transparent parts on white."""
+    if picture.mode.startswith("I"):  # 16 bit grey: Pillow's own conversion would clip at 255, not scale
+        picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture.getchannel("A"))
+        return white
+    return picture.convert("RGB")
+
+
+def _encoded(picture: Image.Image, form: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **(QUALITY if form == "JPEG" else {}))
+    return buffer.getvalue()

@@ -1,0 +1,71 @@
+"""Entries of a listing to examples with their pictures: read, checked and cut by several threads, in order.
+Must not know any data set's layout, batches or a model."""
+
+import collections
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from data import images
+from data.embeddings import Embeddings
+from data.listing import Entry
+from data.records import Example
+
+CHUNK, CHUNK_BYTES = 64, 8 * 2**20  # pictures, and bytes of their files, that a thread takes at a time
+
+
+def examples(
+    entries: Iterable[Entry],
+    workers: int = 0,
+    crop: bool = False,
+    stored_size: int = 0,
+    vectors: Embeddings | None = None,
+) -> Iterator[Example]:
+    """Every entry with its picture, mask and embeddings, in order and the same whatever `workers`.
+
+    Threads, since Pillow and TensorFlow decode outside Python's lock. A chunk more than there are threads is in
+    flight, which bounds the memory.
+
+    workers: threads, 0 = one a core.   crop, stored_size: whether to cut by the entries' boxes, and as
+    `images.read_picture`.   vectors: has rows for every key, or None.
+
+    Raises: ValueError or OSError naming the file.
+    """
+    workers = workers or os.cpu_count() or 1
+    chunks = _chunks(entries)
+    pool = ThreadPoolExecutor(workers)
+
+    def submit(count: int) -> list:
+        return [pool.submit(_load, chunk, crop, stored_size, vectors) for chunk in itertools.islice(chunks, count)]
+
+    try:
+        waiting = collections.deque(submit(workers + 1))
+        while waiting:
+            yield from waiting.popleft().result()
+            waiting.extend(submit(1))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    chunk, size = [], 0
+    for entry in entries:
+        chunk.append(entry)
+        size += os.path.getsize(entry.image_path)
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _load(chunk: list[Entry], crop: bool, stored_size: int, vectors: Embeddings | None) -> list[Example]:
+    boxes = [entry.box if crop else None for entry in chunk]
+    pictures = images.read_pictures([entry.image_path for entry in chunk], boxes, stored_size)
+    loaded = []
+    for entry, box, image in zip(chunk, boxes, pictures, strict=True):
+        mask = images.read_mask(entry.mask_path, image, box, stored_size) if entry.mask_path else b""
+        rows = vectors.rows[entry.key] if vectors else None
+        loaded.append(Example(image, entry.key, entry.class_id, entry.captions, mask, entry.colour, rows))
+    return loaded

@@ -1,0 +1,82 @@
+"""How the doctor tells what it found, line by line, and what of it stands in the way.
+Must not know any data set's layout, captions or records."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from data import inspection
+
+SHOWN = 5  # names of each kind
+LEAK, LABELS, TWICE = "in both splits, so that the test is not fair", "in two classes", "twice in one class"
+
+
+class Report:
+    """Prints at once. `problems` has to be mended first; `incomplete` says that files of the data set are missing."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.incomplete = False
+
+    def title(self, text: str) -> None:
+        """What the lines that follow are about."""
+        print(f"\n{text}")
+
+    def line(self, text: str) -> None:
+        """Something to know."""
+        print(f"  {text}")
+
+    def problem(self, text: str) -> None:
+        """What has to be mended first, as one line."""
+        self.problems.append(" ".join(text.split()))
+        print(f"  PROBLEM  {self.problems[-1]}")
+
+    def expected(self, state: str, path: str, remark: str, found: str) -> None:
+        """A path of the expected tree. state: "ok", "MISSING", or "--" = not there and not needed."""
+        self.incomplete |= state == "MISSING"
+        print(f"  {state:<8} {path}" + (f"  ({remark})" if remark else "") + (f": {found}" if found else ""))
+
+    def some(self, title: str, names: Sequence[str]) -> None:
+        """How many, and the first few by name."""
+        print(f"  {title}: {len(names):,}")
+        for name in names[:SHOWN]:
+            print(f"      {name}")
+        if len(names) > SHOWN:
+            print(f"      and {len(names) - SHOWN:,} more")
+
+    def pictures(self, found: Iterable[inspection.Facts]) -> None:
+        """Sizes, unusual pictures, and those that cannot be used."""
+        kinds, sides, refused = defaultdict(list), [], []
+        for facts in found:
+            if facts.refusal:
+                refused.append(facts.refusal)
+                continue
+            sides.append(min(facts.size))
+            for remark in facts.remarks:
+                kinds[remark].append(f"{facts.name} ({facts.size[0]}x{facts.size[1]})")
+        if sides:
+            self.line(
+                f"{len(sides):,} readable; shorter side: least {min(sides)}, median {statistics.median(sides):g}, "
+                f"most {max(sides)} pixels"
+            )
+        for remark, names in sorted(kinds.items()):
+            self.some(f"unusual, but usable: {remark}", names)
+        if refused:
+            self.some("cannot be used", refused)
+            self.problems.append(refused[0] + (f" ({len(refused):,} such pictures)" if len(refused) > 1 else ""))
+
+    def same_pictures(self, found: Sequence[inspection.Facts], owners: Sequence[tuple[str, str]]) -> None:
+        """Pictures that are there more than once. owners: split and class of each."""
+        pairs, leaks = inspection.same_pictures(found), 0
+        for title, of_kind in zip(("same file", "same picture by its looks"), pairs, strict=True):
+            groups = {LEAK: [], LABELS: [], TWICE: []}
+            for i, j in of_kind:
+                other_split, other_class = (owners[i][part] != owners[j][part] for part in (0, 1))
+                where = LEAK if other_split else LABELS if other_class else TWICE
+                groups[where].append(f"{found[i].name} = {found[j].name}")
+            for where, names in groups.items():
+                if names:
+                    self.some(f"{title} {where}", names)
+            leaks += len(groups[LEAK])
+        if not leaks and not any(facts.refusal for facts in found):
+            self.line("no picture is in both splits, by its bytes or by its looks")

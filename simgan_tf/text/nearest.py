@@ -1,0 +1,63 @@
+"""Prints the captions whose phi is nearest to a sentence's: python -m simgan_tf.text.nearest.
+For looking at what phi has learnt; knows no pictures and no GAN."""
+
+from simgan_tf import cli
+
+if __name__ == "__main__":
+    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+
+from data import records
+from simgan_tf.text import encoders
+from simgan_tf.text.tokens import word_list
+
+
+def nearest(encoder: encoders.TextEncoder, text: str, captions: Sequence[str], count: int) -> list[tuple[float, str]]:
+    """(cosine, caption) of the `count` captions nearest to `text`, nearest first.
+
+    Of captions with the same words only the first is taken; one whose phi is zero has cosine 0.
+
+    Raises:
+        ValueError: nothing of `text` reaches phi.
+    """
+    encoder.check(text)
+    first_of: dict[tuple[str, ...], str] = {}
+    for caption in captions:
+        first_of.setdefault(tuple(word_list(caption)), caption)
+    distinct = list(first_of.values())
+    vectors = _unit(encoder.encode([text, *distinct]))
+    cosines = vectors[1:] @ vectors[0]
+    return [(float(cosines[i]), distinct[i]) for i in np.argsort(-cosines, kind="stable")[:count]]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Folder of the run, with text_encoder/.", required=True)
+    flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
+    flags.DEFINE_string("text", None, "The sentence.", required=True)
+    flags.DEFINE_integer("count", 10, "Captions to print.", lower_bound=1)
+    flags.DEFINE_string("split", "test", "Split whose captions are searched.")
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    encoder = encoders.load(os.path.join(values.run_dir, "text_encoder"))
+    captions = [caption for example in records.read_examples(values.records_dir, values.split)
+                for caption in example.captions]  # fmt: skip
+    unknown = encoder.unknown_words(values.text)
+    if unknown:
+        print(f"not known: {', '.join(unknown)}")
+    for cosine, caption in nearest(encoder, values.text, captions, values.count):
+        print(f"{cosine:6.3f}  {caption}")
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

@@ -1,0 +1,106 @@
+"""The folder that a text encoder is kept in: encoder.json with its settings, vocabulary.txt, weights.npz.
+Knows no network; each kind of encoder says which settings and arrays it needs."""
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from simgan_tf import files
+
+FORMAT_VERSION = 1
+FACTS, VOCABULARY, WEIGHTS = "encoder.json", "vocabulary.txt", "weights.npz"
+
+
+def write(directory: str, facts: dict, weights: Mapping[str, np.ndarray], vocabulary: object | None = None) -> None:
+    """Writes the folder, complete or not at all; one that was there is replaced as a whole.
+
+    facts: plain JSON values, `kind` among them. weights: arrays by name. vocabulary: has `save(path)`; None = no file.
+    """
+    with files.replacing_folder(directory) as folder:
+        if vocabulary is not None:
+            vocabulary.save(os.path.join(folder, VOCABULARY))
+        np.savez(os.path.join(folder, WEIGHTS), **weights)
+        facts = {"format_version": FORMAT_VERSION, **facts}
+        files.write_text(os.path.join(folder, FACTS), json.dumps(facts, indent=2) + "\n")
+
+
+def check_complete(directory: str, names: Iterable[str]) -> None:
+    """Raises: FileNotFoundError naming the first of the files `names` that is missing; says how to make it."""
+    for name in names:
+        if not os.path.isfile(os.path.join(directory, name)):
+            raise FileNotFoundError(
+                f"no {name} in {directory}; train the text encoder: "
+                f"python -m simgan_tf.text.train --records_dir=... --run_dir={os.path.dirname(directory) or '.'}"
+            )
+
+
+def read_facts(directory: str, keys: Sequence[str] = (), kind: str | None = None) -> dict:
+    """The settings; `kind` is "vse" where the folder was written before there were kinds.
+
+    kind: the one expected, None = any. keys: settings that must be there.
+    Raises: FileNotFoundError; ValueError for no JSON, another format or kind, or a setting that is not there.
+    """
+    check_complete(directory, [FACTS])
+    path = os.path.join(directory, FACTS)
+    with open(path, encoding="utf-8") as file:
+        try:
+            facts = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}); copy the folder again or train anew") from error
+    if not isinstance(facts, dict) or facts.get("format_version") != FORMAT_VERSION:
+        found = facts.get("format_version") if isinstance(facts, dict) else None
+        raise ValueError(f"{path} has format_version {found}, this code reads {FORMAT_VERSION}; train anew")
+    facts = {"kind": "vse", **facts}
+    if kind not in (None, facts["kind"]):
+        raise ValueError(f"{path} is of kind {facts['kind']!r}, not {kind!r}; simgan_tf.text.encoders.load reads any")
+    for key in keys:
+        if key not in facts:
+            raise ValueError(f"{path} lacks {key!r}; copy the folder again or train anew")
+    return facts
+
+
+def check_size(directory: str, vocabulary: Sequence, facts: dict) -> None:
+    """Raises: ValueError where vocabulary.txt has not the `vocabulary_size` of encoder.json."""
+    if len(vocabulary) != facts["vocabulary_size"]:
+        raise ValueError(
+            f"{directory}/{VOCABULARY} has {len(vocabulary)} entries, {FACTS} says {facts['vocabulary_size']}; "
+            "the files are not from one training, copy the whole folder again"
+        )
+
+
+def read_weights(directory: str, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The arrays `names`, and those of `optional` that are there. Raises: ValueError for a damaged or other file."""
+    path = os.path.join(directory, WEIGHTS)
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            missing = [name for name in names if name not in arrays]
+            if missing:
+                raise ValueError(f"{missing[0]!r} is missing, expected {', '.join(names)}")
+            return {name: arrays[name] for name in (*names, *optional) if name in arrays}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: {error}; copy the folder again or train anew") from error
+
+
+def restore(directory: str, variables: Mapping[str, tf.Variable]) -> None:
+    """Assigns the arrays of weights.npz to `variables`, by name. Raises: ValueError where one does not fit."""
+    for name, value in read_weights(directory, list(variables)).items():
+        variable = variables[name]
+        if value.shape != tuple(variable.shape) or value.dtype != np.float32:
+            raise ValueError(
+                f"{os.path.join(directory, WEIGHTS)}: {name} is {value.dtype} {list(value.shape)}, {FACTS} expects "
+                f"float32 {variable.shape.as_list()}; the files are not from one training, copy the whole folder again"
+            )
+        variable.assign(value)
+
+
+def fingerprint(settings: tuple, variables: Iterable[tf.Variable]) -> str:
+    """sha256 of the settings and values that decide what an encoder gives."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for variable in variables:
+        digest.update(variable.numpy().tobytes())
+    return digest.hexdigest()
