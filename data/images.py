@@ -32,6 +32,7 @@ BROKEN = (  # what Pillow raises on broken files
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError,
     struct.error, zlib.error,
 )  # fmt: skip
+END_OF_JPEG = b"\xff\xd9"  # what a file that was cut short lacks
 QUALITY = {"quality": 95, "subsampling": 0}  # of a JPEG that has to be written anew
 
 
@@ -51,10 +52,13 @@ def read_picture(path: str, box: Box | None = None, stored_size: int = 0) -> byt
     return read_pictures([path], [box], stored_size)[0]
 
 
-def read_pictures(paths: Sequence[str], boxes: Sequence[Box | None] = (), stored_size: int = 0) -> list[bytes]:
+def read_pictures(
+    paths: Sequence[str], boxes: Sequence[Box | None] = (), stored_size: int = 0, headers_only: bool = False
+) -> list[bytes]:
     """`read_picture` of each path. Many at once cost a third: JPEGs that pass unchanged are checked in one call.
 
-    boxes: one for each path, or () = none.
+    boxes: one for each path, or () = none.   headers_only: whether a JPEG that passes unchanged and ends as one is
+    believed without decoding it; damage inside it then shows up in training.
     """
     boxes = boxes or [None] * len(paths)
     encoded = [_read(path) for path in paths]
@@ -65,7 +69,9 @@ def read_pictures(paths: Sequence[str], boxes: Sequence[Box | None] = (), stored
             unchanged.append(i)
             sizes.append(size)
     passed = set()
-    if len(unchanged) > 1 and _decode_all([encoded[i] for i in unchanged], sizes):
+    if headers_only:
+        passed = {i for i in unchanged if encoded[i].endswith(END_OF_JPEG)}
+    elif len(unchanged) > 1 and _decode_all([encoded[i] for i in unchanged], sizes):
         passed = set(unchanged)
     return [
         data if i in passed else _checked(path, data, box, stored_size)

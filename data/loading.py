@@ -21,6 +21,7 @@ def examples(
     crop: bool = False,
     stored_size: int = 0,
     vectors: Embeddings | None = None,
+    headers_only: bool = False,
 ) -> Iterator[Example]:
     """Every entry with its picture, mask and embeddings, in order and the same whatever `workers`.
 
@@ -28,7 +29,7 @@ def examples(
     flight, which bounds the memory.
 
     workers: threads, 0 = one a core.   crop, stored_size: whether to cut by the entries' boxes, and as
-    `images.read_picture`.   vectors: has rows for every key, or None.
+    `images.read_picture`.   vectors: has rows for every key, or None.   headers_only: as `images.read_pictures`.
 
     Raises: ValueError or OSError naming the file.
     """
@@ -37,7 +38,8 @@ def examples(
     pool = ThreadPoolExecutor(workers)
 
     def submit(count: int) -> list:
-        return [pool.submit(_load, chunk, crop, stored_size, vectors) for chunk in itertools.islice(chunks, count)]
+        options = crop, stored_size, vectors, headers_only
+        return [pool.submit(_load, chunk, *options) for chunk in itertools.islice(chunks, count)]
 
     try:
         waiting = collections.deque(submit(workers + 1))
@@ -60,9 +62,11 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
         yield chunk
 
 
-def _load(chunk: list[Entry], crop: bool, stored_size: int, vectors: Embeddings | None) -> list[Example]:
+def _load(
+    chunk: list[Entry], crop: bool, stored_size: int, vectors: Embeddings | None, headers_only: bool
+) -> list[Example]:
     boxes = [entry.box if crop else None for entry in chunk]
-    pictures = images.read_pictures([entry.image_path for entry in chunk], boxes, stored_size)
+    pictures = images.read_pictures([entry.image_path for entry in chunk], boxes, stored_size, headers_only)
     loaded = []
     for entry, box, image in zip(chunk, boxes, pictures, strict=True):
         mask = images.read_mask(entry.mask_path, image, box, stored_size) if entry.mask_path else b""

@@ -335,3 +335,21 @@ def test_masks_follow_their_picture(tmp_path):
     (tmp_path / "m.png").write_bytes(encode(noise(0, 60, 90)))
     with pytest.raises(ValueError, match=r"m\.png is .*JPEG.*must be .*PNG"):
         images.read_mask(str(tmp_path / "m.png"), whole)
+
+
+def test_headers_alone_believe_what_is_inside_but_not_a_cut_file(tmp_path):
+    """A JPEG with a table made void in the middle passes by its header; one cut short is looked at and refused."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    data = buffer.getvalue()
+    table = data.index(b"\xff\xc4")
+    void = data[: table + 5] + b"\xff" * 16 + data[table + 21 :]  # a Huffman table with 16 x 255 codes
+    whole, damaged, cut = (str(tmp_path / f"{name}.jpg") for name in ("whole", "damaged", "cut"))
+    for path, content in ((whole, data), (damaged, void), (cut, data[:-200])):
+        (tmp_path / path).write_bytes(content)
+    assert images.read_pictures([whole, damaged], headers_only=True) == [data, void]
+    with pytest.raises(ValueError, match="damaged.jpg"):
+        images.read_pictures([whole, damaged])
+    with pytest.raises(ValueError, match="cut.jpg"):
+        images.read_pictures([whole, cut], headers_only=True)
