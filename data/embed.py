@@ -155,7 +155,8 @@ def main(argv: list[str]) -> None:
     print(f"{values.records_dir}: {state} {entry['name']}, dim {entry['dim']}, scale {entry['scale']:.4g}")
     if unknown:
         print(f"note: {len(unknown):,} different captions have no word that the encoder knows, such as {unknown[0]!r}")
-    print(f"next: python run_train.py --records_dir={shlex.quote(values.records_dir)} --run_dir=...")
+    where = f"--records_dir={shlex.quote(values.records_dir)} --text_encoder={shlex.quote(values.encoder)}"
+    print(f"next: python run_train.py --preset=... {where} --run_dir=...")
 
 
 if __name__ == "__main__":

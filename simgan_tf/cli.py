@@ -5,9 +5,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from simgan_tf.quiet import quiet
 
@@ -39,10 +38,8 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
     app.run(guarded, flags_parser=_parse)
 
 
-def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
+def start_tensorflow() -> None:
     """Imports TensorFlow and makes it greet its processor now, with the chatter kept off the screen.
-
-    first: called before TensorFlow's first operation, as what joins a cluster must be; its result is returned.
 
     Its C++ log is off too (what fails raises here); TF_CPP_MIN_LOG_LEVEL=0 in the environment brings it back.
     """
@@ -50,17 +47,12 @@ def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
     with quiet():
         import tensorflow as tf
 
-        made = first() if first else None
         tf.zeros([1]).numpy()
-    return made
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
-        rest = flags.FLAGS(argv)
-        if flags.FLAGS["verbosity"].using_default_value:
-            flags.FLAGS.verbosity = logging.WARNING  # absl takes INFO, at which TensorFlow remarks on every checkpoint
-        return rest
+        return flags.FLAGS(argv)
     except flags.Error as error:
         _fail(f"{error} (see --help)")
     except SystemExit:  # absl leaves --help with 1
