@@ -3,7 +3,10 @@
 python run_train.py --preset=simgan_demo --records_dir=runs/demo/records --run_dir=runs/demo
 """
 
+import contextlib
+import dataclasses
 import os
+import re
 import shlex
 import sys
 
@@ -24,6 +27,20 @@ def define_flags() -> None:
         "",
         "Encoder to copy into run_dir: another run's text_encoder/, a Kiros NAME.npz or a char-CNN-RNN .t7. Default: "
         "the one in run_dir; without one, the embeddings that the records hold.",
+    )
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        ["auto", "none", "mirrored", "multi_worker"],
+        "Devices to train on: none = one; mirrored = all GPUs of this machine; multi_worker = the machines that the "
+        "variable TF_CONFIG names, each running this same command on a shared run_dir. auto takes what there is.",
+    )
+    flags.DEFINE_string(
+        "init_from", "", "Run directory whose networks a new run starts from; its optimizers and step stay behind."
+    )
+    flags.DEFINE_boolean("dry_run", False, "Say what the training would be and cost, write nothing, and end.")
+    flags.DEFINE_string(
+        "profile", "", "FROM:TO, steps to trace into run_dir/tensorboard (pip install tensorboard-plugin-profile)."
     )
     configs.define_flags()
     flags.adopt_module_key_flags(configs)
@@ -52,18 +69,47 @@ def text_encoder(run_dir: str, path: str, from_records: bool) -> object | None:
     return encoder
 
 
+def profiled_steps(text: str) -> tuple[int, int] | None:
+    """First and last step of --profile=`text`; None for "". Raises: ValueError where it is no FROM:TO."""
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"profile={text!r} must be FROM:TO, steps from 1, such as 100:110.")
+    return int(found[1]), int(found[2])
+
+
+def with_precision(config: configs.Config, run_dir: str) -> configs.Config:
+    """The config with precision=auto replaced: by that of the run in `run_dir`, else by what this machine gains by."""
+    from simgan_tf import strategy
+
+    if config.precision == "auto" and os.path.exists(os.path.join(run_dir, "config.json")):
+        return dataclasses.replace(config, precision=configs.load(run_dir)[0].precision)
+    return dataclasses.replace(config, precision=strategy.precision(config.precision))
+
+
+def replicas_of(name: str) -> object:
+    """The devices of --strategy=`name`."""
+    from simgan_tf import strategy
+
+    return strategy.choose(name)
+
+
 def main(argv: list[str]) -> None:
     """Trains, or goes on training, and leaves a run directory."""
     values = flags.FLAGS
     config = configs.from_flags(values)  # before TensorFlow starts, so that a wrong flag costs no time
+    profile = profiled_steps(values.profile)
 
-    cli.start_tensorflow()
+    replicas = cli.start_tensorflow(lambda: replicas_of("none" if values.dry_run else values.strategy))
+    replicas.require_shares(config.batch_size)
+    config = with_precision(config, values.run_dir)
     import keras
     import tensorflow as tf
     from PIL import Image
 
     from data import pipeline, records
-    from simgan_tf import training
+    from simgan_tf import checkpoints, estimate, training
     from simgan_tf.evaluation import figures
     from simgan_tf.methods import METHODS
     from simgan_tf.text.recorded import Recorded, require_same
@@ -102,7 +148,15 @@ def main(argv: list[str]) -> None:
         )
 
     keras.utils.set_random_seed(config.seed)  # initial weights
-    method = METHODS[config.method](config, encoder.dim, len(split) // config.batch_size)
+    with replicas.scope():
+        method = METHODS[config.method](config, encoder.dim, len(split) // config.batch_size)
+        if values.init_from and not checkpoints.steps(values.run_dir):  # else this run has weights of its own
+            started = training.start_from(values.init_from, method)
+            print(f"networks of {values.init_from} at step {started}")
+    steps = training.total_steps(config, len(split))
+    if values.dry_run:
+        print(estimate.report(method, config, values.preset, batches(0), len(split), steps))
+        return
 
     # The sheet shows test pictures at even distances in key order, never picked.
     shown = test.spread(6)
@@ -114,11 +168,15 @@ def main(argv: list[str]) -> None:
     # Last, so that nothing that is refused above leaves its mark on the directory.
     facts = {name: info[name] for name in ("dataset", "fingerprint", "splits")}
     command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
-    training.claim(values.run_dir, config, facts, encoder.fingerprint, command)
-    if values.text_encoder:
-        encoder.save(os.path.join(values.run_dir, "text_encoder"))
-    reached = training.train(method, batches, config, values.run_dir, len(split), draw_sheet)
-    if reached < training.total_steps(config, len(split)):
+    with training.entered(values.run_dir) if replicas.chief else contextlib.nullcontext():
+        if replicas.chief:
+            training.claim(values.run_dir, config, facts, encoder.fingerprint, command)
+            if values.text_encoder:
+                encoder.save(os.path.join(values.run_dir, "text_encoder"))
+        reached = training.train(
+            method, batches, config, values.run_dir, len(split), draw_sheet, replicas=replicas, profile=profile
+        )
+    if reached < steps:
         sys.exit(130)  # interrupted: what follows a finished training must not run
 
 

@@ -5,8 +5,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from simgan_tf.quiet import quiet
 
@@ -38,8 +39,10 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
     app.run(guarded, flags_parser=_parse)
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
     """Imports TensorFlow and makes it greet its processor now, with the chatter kept off the screen.
+
+    first: called before TensorFlow's first operation, as what joins a cluster must be; its result is returned.
 
     Its C++ log is off too (what fails raises here); TF_CPP_MIN_LOG_LEVEL=0 in the environment brings it back.
     """
@@ -47,12 +50,17 @@ def start_tensorflow() -> None:
     with quiet():
         import tensorflow as tf
 
+        made = first() if first else None
         tf.zeros([1]).numpy()
+    return made
 
 
 def _parse(argv: list[str]) -> list[str]:
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if flags.FLAGS["verbosity"].using_default_value:
+            flags.FLAGS.verbosity = logging.WARNING  # absl takes INFO, at which TensorFlow remarks on every checkpoint
+        return rest
     except flags.Error as error:
         _fail(f"{error} (see --help)")
     except SystemExit:  # absl leaves --help with 1

@@ -29,64 +29,81 @@ BIRD_SENTENCES = (
 )
 
 
+def setting(default: Any, meaning: str) -> Any:
+    """A field of Config: its default, and what it is in the words of its flag's --help."""
+    return dataclasses.field(default=default, metadata={"help": meaning})
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """One training, completely. The defaults are the paper's own values where it gives one (marked `paper`), and
     otherwise the default of the ambiguity it leaves open (A1, A2 ... are listed in docs/ambiguities.md)."""
 
-    method: str = "simgan"  # simgan_tf/methods
+    method: str = setting("simgan", "system to train, one of simgan_tf/methods")
     # Pictures
-    image_size: int = 256  # pixels, square; paper
-    load_size: int = 304  # pixels, shorter side before the random crop; the relatives' 76/64, section "augmentation"
-    flip: bool = True  # mirror half of the training pictures
-    rotate_degrees: float = 0.0  # largest rotation of a training picture, either way; relatives 0, 10 or 16
+    image_size: int = setting(256, "pixels, square; paper")
+    load_size: int = setting(304, "pixels, shorter side before the random crop; the relatives' 76/64")
+    flip: bool = setting(True, "mirror half of the training pictures")
+    rotate_degrees: float = setting(0.0, "largest rotation of a training picture, either way; relatives 0, 10 or 16")
     # Generator (paper: 3 convolutions, 16 residual units of 2 convolutions, 2 transposed convolutions)
-    width: int = 64  # channels after the first convolution; the next have 2x and 4x; A2
-    units: int = 16  # residual units; paper
-    encoder_kernels: str = "3-4-4"  # or 7-3-3; A1
-    fuse: str = "conv_relu"  # convolution after the join: conv_relu, conv, 1x1_relu or none; A4
-    residual_relu: bool = True  # ReLU after each residual sum; A5
-    trunk_skip: bool = False  # add the encoder's output to the trunk's; A6
-    decoder: str = "transposed"  # or resize (nearest + 3x3 convolution); A7
-    output: str = "conv3"  # the layer that makes the picture: conv3, conv7, or transposed (the second one); A8
-    first_norm: bool = False  # batch norm after the first convolutions of G and D too; A9
-    ca_size: int = 128  # Z, dimensions of the conditioning code; A18
-    noise: str = "normal"  # or truncated (at two sigma); A21
+    width: int = setting(64, "channels after G's first convolution; the next have 2x and 4x; A2")
+    units: int = setting(16, "residual units of G; paper")
+    encoder_kernels: str = setting("3-4-4", "kernels of G's first three convolutions; A1")
+    fuse: str = setting("conv_relu", "G's convolution after the join of picture and text; A4")
+    residual_relu: bool = setting(True, "a ReLU after each residual sum; A5")
+    trunk_skip: bool = setting(False, "add the encoder's output to the trunk's; A6")
+    decoder: str = setting("transposed", "how G doubles its size; resize = nearest and a 3x3 convolution; A7")
+    output: str = setting("conv3", "the layer that makes the picture; transposed = G's second doubling itself; A8")
+    first_norm: bool = setting(False, "batch norm after the first convolutions of G and D too; A9")
+    ca_size: int = setting(128, "Z, dimensions of the conditioning code; A18")
+    noise: str = setting("normal", "epsilon of the conditioning code; truncated = at two sigma; A21")
     # Discriminator (paper: 8 convolutions)
-    d_width: int = 64  # channels after its first convolution; doubled at each stage up to 8x; A10
-    d_widest: int = 8  # that cap, in units of d_width; 32 = no cap at 256x256; A10
-    d_layout: str = "a"  # a: stride-2 convolutions, 1x1 fusion, 4x4 head; b: two 1x1 before the text; c: SRGAN's; A10
-    text_size: int = 128  # dimensions D reduces phi(t) to; A12
+    d_width: int = setting(64, "channels after D's first convolution; doubled at each stage up to 8x; A10")
+    d_widest: int = setting(8, "cap of that width, in units of d_width; 32 = no cap at 256x256; A10")
+    d_layout: str = setting(
+        "a", "D's layers: a = stride-2 convolutions, 1x1 fusion, 4x4 head; b = two 1x1 before it; c = SRGAN's; A10"
+    )
+    text_size: int = setting(128, "dimensions D reduces phi(t) to; A12")
     # Objective (Eq. 4)
-    adversarial_weight: float = 1.0  # lambda_a; paper
-    cycle_weight: float = 10.0  # lambda_c; paper
-    kl_weight: float = 1.0  # lambda_ca; paper
-    mismatched_weight: float = 1.0  # of the mismatching pair inside Eq. 1; paper, 0.5 in the relatives; A14
-    edited_weight: float = 1.0  # of the edited pair inside Eq. 1; paper, 0.5 in the relatives; A14
-    mismatch: str = "roll"  # the mismatching text: the batch rolled by one, or other_class; A16
-    same_mismatch: bool = True  # one mismatching text for G and for D's real pair, as Eq. 1 writes it; A15
-    kl_reduction: str = "mean"  # over dimensions: mean or sum; A22
-    cycle_code: str = "mean"  # conditioning code of the way back: mean or sampled; A23
-    statistics: str = "edited"  # pass of G that feeds its moving statistics: edited or both; A28
-    captions_averaged: int = 1  # captions of a picture whose mean is its embedding; 4 in StackGAN
-    own_text: float = 0.0  # share of a batch edited by its own sentence and held to stay as it is; paper: none; A17
+    adversarial_weight: float = setting(1.0, "lambda_a, weight of D's terms and of G's adversarial one; paper")
+    cycle_weight: float = setting(10.0, "lambda_c, weight of the way back; paper")
+    kl_weight: float = setting(1.0, "lambda_ca, weight of the conditioning code's KL; paper")
+    mismatched_weight: float = setting(1.0, "weight of the mismatching pair in Eq. 1; paper, 0.5 in the relatives; A14")
+    edited_weight: float = setting(1.0, "weight of the edited pair in Eq. 1; paper, 0.5 in the relatives; A14")
+    mismatch: str = setting("roll", "the mismatching text: of the batch's picture before, or of another class; A16")
+    same_mismatch: bool = setting(True, "one mismatching text for G and for D's real pair, as Eq. 1 writes it; A15")
+    kl_reduction: str = setting("mean", "of the KL over the code's dimensions; A22")
+    cycle_code: str = setting("mean", "conditioning code of the way back; A23")
+    statistics: str = setting("edited", "passes of G that feed its moving statistics; A28")
+    captions_averaged: int = setting(1, "captions of a picture whose mean is its embedding; 4 in StackGAN")
+    own_text: float = setting(
+        0.0, "share of a batch edited by its own sentence and held to stay as it is; paper: none; A17"
+    )
     # Optimisation
-    batch_size: int = 16  # paper
-    epochs: int = 600  # paper
-    steps: int = 0  # 0 = epochs x floor(training pictures / batch_size)
-    learning_rate: float = 2e-4  # Adam, both networks; paper
-    halve_epochs: int = 50  # epochs; 0 = never; paper
-    beta1: float = 0.5  # A26
-    beta2: float = 0.999
-    adam_epsilon: float = 1e-8  # TensorFlow 1's
-    precision: str = "float32"  # or mixed_bfloat16
-    seed: int = 0
-    # Housekeeping, in steps; 0 = never
-    log_every: int = 50
-    sample_every: int = 1000
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 3
-    sentences: tuple[str, ...] = FLOWER_SENTENCES  # columns of the sample sheet
+    batch_size: int = setting(16, "pictures, on all devices together; paper")
+    epochs: int = setting(600, "passes over the training pictures; paper")
+    steps: int = setting(0, "length of the training; 0 = epochs x floor(training pictures / batch_size)")
+    learning_rate: float = setting(2e-4, "Adam's, of both networks; paper")
+    halve_epochs: int = setting(50, "epochs after which the rate is halved, again and again; 0 = never; paper")
+    beta1: float = setting(0.5, "Adam's first momentum; A26")
+    beta2: float = setting(0.999, "Adam's second momentum; TensorFlow 1's")
+    adam_epsilon: float = setting(1e-8, "Adam's epsilon; TensorFlow 1's")
+    precision: str = setting(
+        "float32", "of the layers; the weights are float32. auto = mixed_bfloat16 where the hardware gains by it; paper"
+    )
+    xla: bool = setting(False, "compile the step by XLA; one device alone, and on a CPU many times slower")
+    batch_statistics: str = setting(
+        "synchronised", "of batch norm on several devices: of the whole batch, or of each replica's share of it"
+    )
+    ema_decay: float = setting(0.0, "G's weights averaged over steps, to edit with; 0 = off, the paper; 0.999 is usual")
+    seed: int = setting(0, "of initial weights, order of the pictures, crops and noise")
+    # Housekeeping; 0 = never
+    log_every: int = setting(50, "steps from one row of metrics.jsonl and TensorBoard to the next")
+    sample_every: int = setting(1000, "steps from one sample sheet to the next")
+    checkpoint_every: int = setting(1000, "steps from one checkpoint to the next")
+    keep_checkpoints: int = setting(3, "newest checkpoints that stay")
+    keep_every: int = setting(0, "steps; the checkpoints of its multiples stay for good")
+    sentences: tuple[str, ...] = setting(FLOWER_SENTENCES, "columns of the sample sheet")
 
     def __post_init__(self) -> None:
         for name, accepted in CHOICES.items():
@@ -119,7 +136,8 @@ class Config:
             )
         if self.batch_size < 3 and not self.same_mismatch:
             raise ValueError("same_mismatch=False needs two other pictures in a batch: batch_size=3 or more, not 2.")
-        for name, highest in (("rotate_degrees", 180), ("seed", 2**31 - 1), ("beta1", 0.9999), ("beta2", 0.999999)):
+        for name, highest in (("rotate_degrees", 180), ("seed", 2**31 - 1), ("beta1", 0.9999),
+                              ("beta2", 0.999999), ("ema_decay", 0.999999)):  # fmt: skip
             if not 0 <= getattr(self, name) <= highest:
                 raise ValueError(f"{name}={getattr(self, name)} must be from 0 to {highest}.")
         for name in ("width", "d_width", "d_widest", "ca_size", "text_size", "captions_averaged", "keep_checkpoints",
@@ -151,7 +169,8 @@ CHOICES = {
     "kl_reduction": ("mean", "sum"),
     "cycle_code": ("mean", "sampled"),
     "statistics": ("edited", "both"),
-    "precision": ("float32", "mixed_bfloat16"),
+    "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+    "batch_statistics": ("synchronised", "replica"),
 }
 NOT_NEGATIVE = (
     "units",
@@ -166,10 +185,21 @@ NOT_NEGATIVE = (
     "log_every",
     "sample_every",
     "checkpoint_every",
+    "keep_every",
     "own_text",
 )
 # What a second call of run_train.py may change in a run directory; everything else would make it another run.
-CHANGEABLE = ("epochs", "steps", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints", "sentences")
+CHANGEABLE = (
+    "epochs",
+    "steps",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "keep_every",
+    "sentences",
+    "xla",
+)
 
 PRESETS = {
     # The paper's two trainings: 256x256, batch 16, 600 epochs, Adam 2e-4 halved every 50, weights 1/10/1.
@@ -213,11 +243,24 @@ PRESETS = {
 }
 
 
+PRESET_HELP = (
+    "Configuration to start from; every flag below changes one number of it. 'paper' marks the paper's values; A1, A2 "
+    "... are its open points, see docs/ambiguities.md."
+)
+
+
+def differences(config: Config, preset: Config) -> dict[str, tuple[Any, Any]]:
+    """Fields whose values differ: name -> (in `config`, in `preset`)."""
+    names = [field.name for field in dataclasses.fields(Config)]
+    pairs = {name: (getattr(config, name), getattr(preset, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
 def define_flags(**to: flags.FlagValues) -> None:
     """Defines --preset and one flag a field of Config, all unset, so that only what was typed overrides the preset."""
-    flags.DEFINE_enum("preset", None, sorted(PRESETS), "Named configuration to start from.", required=True, **to)
+    flags.DEFINE_enum("preset", None, sorted(PRESETS), PRESET_HELP, required=True, **to)
     for field in dataclasses.fields(Config):
-        described = f"Config.{field.name}; see simgan_tf/config.py. Paper's value: {field.default!r}."
+        described = f"{field.metadata['help']}. Default: {field.default!r}, or the preset's."
         if field.name in CHOICES:
             flags.DEFINE_enum(field.name, None, CHOICES[field.name], described, **to)
         elif field.type in (bool, "bool"):
@@ -228,7 +271,7 @@ def define_flags(**to: flags.FlagValues) -> None:
             flags.DEFINE_float(field.name, None, described, **to)
         elif field.name == "sentences":
             flags.DEFINE_multi_string(
-                field.name, None, "A column of the sample sheet; repeat the flag for several.", **to
+                field.name, None, f"{field.metadata['help']}; repeat the flag for several.", **to
             )
         else:
             flags.DEFINE_string(field.name, None, described, **to)

@@ -45,7 +45,8 @@ class Editor:
                 f"{run_dir}/text_encoder is not the one this run was trained with; put the old one back or train anew."
             )
         self.method = METHODS[self.config.method](self.config, self.text_encoder.dim)
-        self.step = training.restore_part(run_dir, "generator", self.method.variables()["generator"])
+        part = "generator_ema" if config.ema_decay else "generator"
+        self.step = training.restore_part(run_dir, part, self.method.variables()["generator"])
 
     def read(self, path: str) -> "np.ndarray":
         """The picture of a file as the generator takes it: [S, S, 3] float32 in [-1, 1].

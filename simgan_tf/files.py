@@ -3,10 +3,16 @@ Knows nothing of what is in them."""
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
 
 
 @contextlib.contextmanager
@@ -58,6 +64,45 @@ def replacing_folder(path: str) -> Iterator[str]:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: str, what: str) -> Iterator[None]:
+    """Holds the lock of the file `path`, made where it is missing; the system lets go of it however the process ends.
+
+    what: the locked thing's name in the message. Raises: BlockingIOError where another process holds it, naming that.
+    """
+    with open(path, "a+", encoding="ascii") as file:
+        try:
+            _lock(file.fileno())
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise BlockingIOError(f"{what} is in use by process {holder}: wait for it, or end it first.") from None
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            print(f"{path}: this file system has no locks; see to it that no other process writes here.")
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def _lock(handle: int) -> None:
+    if os.name == "nt":
+        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind the number, which others must be able to read
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_unfinished(folder: str) -> None:
+    """Deletes what a killed process was writing into `folder` through this module; nobody may be writing now."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        path = os.path.join(folder, name)
+        if name.startswith(".writing-"):
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
 
 
 def _exchange(first: str, second: str) -> bool:

@@ -1,13 +1,14 @@
 """The loop: batches into the method's step, checkpoints, metrics, sample sheets. Knows no method and no network.
 A run directory holds config.json, text_encoder/, checkpoints/, metrics.jsonl, tensorboard/, samples/."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,33 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
+from simgan_tf import checkpoints, files
 from simgan_tf import config as configs
+from simgan_tf.checkpoints import Parts, checkpoint_of, latest_checkpoint  # noqa: F401 - the last is for callers
 from simgan_tf.config import Config
-from simgan_tf.files import write_text
 from simgan_tf.pictures import save_image
+from simgan_tf.strategy import Replicas
+from simgan_tf.watch import Watch
+
+
+@contextlib.contextmanager
+def entered(run_dir: str) -> Iterator[None]:
+    """Makes `run_dir` where it is missing, and holds it against every other process that would train in it.
+
+    Raises: OSError in one line where another process is in it, naming that one, or it cannot be written.
+    """
+    folder = os.path.join(run_dir, checkpoints.FOLDER)
+    with contextlib.ExitStack() as held:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            held.enter_context(files.locked(os.path.join(folder, ".lock"), f"--run_dir={run_dir}"))
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise OSError(f"--run_dir={run_dir} cannot be written ({error.strerror}); choose another.") from None
+        for name in (run_dir, folder, os.path.join(run_dir, "samples")):
+            files.remove_unfinished(name)
+        yield
 
 
 def claim(run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: str, command: str) -> None:
@@ -31,9 +55,9 @@ def claim(run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: s
     if os.path.exists(os.path.join(run_dir, "config.json")):
         found, facts = configs.load(run_dir)
         differing = [
-            f"{field.name} {getattr(found, field.name)!r} there, {getattr(config, field.name)!r} now"
-            for field in dataclasses.fields(Config)
-            if field.name not in configs.CHANGEABLE and getattr(found, field.name) != getattr(config, field.name)
+            f"{name} {there!r} there, {now!r} now"
+            for name, (now, there) in configs.differences(config, found).items()
+            if name not in configs.CHANGEABLE
         ]
         if facts.get("dataset", {}).get("fingerprint") != dataset["fingerprint"]:
             differing.append("the records")
@@ -47,47 +71,20 @@ def claim(run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: s
     configs.save(config, run_dir, dataset=dataset, text_encoder=text_encoder, command=command)
 
 
-def checkpoint_of(parts: dict[str, list[tf.Variable]], **others: tf.Variable) -> tf.train.Checkpoint:
-    """A checkpoint of raw variables, keyed by part and place in the part's list.
-
-    Keras objects are not handed over: Keras 3 hides layers kept in lists from checkpoints, without a word.
-    """
-    modules = {}
-    for part, variables in parts.items():
-        modules[part] = tf.Module()
-        modules[part].v = {f"{i:04d}": variable for i, variable in enumerate(variables)}
-    return tf.train.Checkpoint(**modules, **others)
-
-
-def latest_checkpoint(run_dir: str) -> str:
-    """Path of the newest checkpoint. Raises: FileNotFoundError where there is none yet."""
-    path = tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints"))
-    if path is None:
-        raise FileNotFoundError(f"{run_dir!r} has no checkpoint yet: train it with run_train.py first.")
-    return path
-
-
 def restore_part(run_dir: str, part: str, variables: list[tf.Variable]) -> int:
-    """Fills one part's variables, such as the generator's, from the newest checkpoint; returns its step."""
-    step = tf.Variable(0, dtype=tf.int64)
-    _restore(checkpoint_of({part: variables}, step=step), latest_checkpoint(run_dir), whole=False)
-    return int(step)
+    """Fills one part's variables, such as the generator's, from the newest whole checkpoint; returns its step."""
+    return checkpoints.restore_parts(run_dir, {part: variables})
 
 
-def _restore(checkpoint: tf.train.Checkpoint, path: str, whole: bool) -> None:
-    """Fills the checkpoint's variables; whole: the file may hold no others. Raises: ValueError for a bad file."""
-    try:
-        status = checkpoint.restore(path)
-        status.assert_existing_objects_matched()
-        if whole:
-            status.assert_consumed()
-        else:
-            status.expect_partial()
-    except (IndexError, AssertionError, ValueError, tf.errors.OpError) as error:
-        raise ValueError(
-            f"{path}: damaged, or of another version of the networks ({type(error).__name__}). Delete the files of "
-            "this checkpoint and its name in the file 'checkpoint' beside them to go back to the one before."
-        ) from error
+def start_from(run_dir: str, method: Any) -> int:
+    """Fills both networks, and neither optimizer nor step, from another run; returns the step they were at.
+
+    Raises: FileNotFoundError or ValueError where `run_dir` holds no checkpoint of such networks.
+    """
+    variables = method.variables()
+    step = checkpoints.restore_parts(run_dir, {part: variables[part] for part in ("generator", "discriminator")})
+    method.restart_average()
+    return step
 
 
 def total_steps(config: Config, images: int) -> int:
@@ -102,47 +99,73 @@ def train(
     run_dir: str,
     images: int,
     draw_sheet: Callable[[], Image.Image] | None = None,
+    replicas: Replicas | None = None,
+    profile: tuple[int, int] | None = None,
 ) -> int:
     """Trains until the configured step, from the newest checkpoint if there is one; returns the step reached.
 
-    method: has train_step(batch, step) -> dict of scalars, and variables(). batches(step): the batches from that step
-    on. images: pictures in the training split. draw_sheet: makes the sample sheet of the method as it is now.
-    A first Ctrl-C or SIGTERM finishes the step, saves and returns.
+    method: has train_step(batch, step, measure) -> dict of scalars, and variables(); made inside replicas.scope().
+    batches(step): the batches from that step on. images: pictures in the training split. draw_sheet: makes the sample
+    sheet of the method as it is now. profile: first and last step of a profiler's trace.
+    A first Ctrl-C or SIGTERM finishes the step, saves and returns; on several machines, that of any of them.
     Raises: FloatingPointError when a term is not finite, naming term and step; the last checkpoint stays.
     """
+    replicas = replicas or Replicas()
     step = tf.Variable(0, dtype=tf.int64)
-    checkpoint = checkpoint_of(method.variables(), step=step)
-    manager = tf.train.CheckpointManager(checkpoint, os.path.join(run_dir, "checkpoints"), config.keep_checkpoints)
-    if manager.latest_checkpoint:
-        _restore(checkpoint, manager.latest_checkpoint, whole=True)
-        print(f"resuming {run_dir} from step {int(step)}")
+    with replicas.scope():
+        start = checkpoints.restore(run_dir, method.variables())
+    replicas.require_equal(start or 0)
+    if start is not None and replicas.chief:
+        print(f"resuming {run_dir} from step {start}")
+    step.assign(start or 0)
     start, last, epoch_steps = int(step), total_steps(config, images), images // config.batch_size
     if start >= last:
-        print(f"{run_dir} is trained: {start} of {last} steps done.")
+        if replicas.chief:
+            print(f"{run_dir} is trained: {start} of {last} steps done.")
         return start
 
-    metrics = os.path.join(run_dir, "metrics.jsonl")
-    _forget_after(metrics, start)
-    writer = tf.summary.create_file_writer(os.path.join(run_dir, "tensorboard"))
-    stopping = _StopSignals()
+    train_step, watch = replicas.train_step(method), Watch(config)
+    described = tf.Variable(json.dumps(dataclasses.asdict(config)))
+    checkpoint = checkpoint_of(method.variables(), step=step, config=described)
+    tensorboard = os.path.join(run_dir, "tensorboard")
+    if replicas.chief:
+        metrics = os.path.join(run_dir, "metrics.jsonl")
+        _forget_after(metrics, start)
+        writer = tf.summary.create_file_writer(tensorboard)
+    else:  # the chief alone writes
+        metrics, draw_sheet, profile = os.devnull, None, None
+        writer = tf.summary.create_noop_writer()
+    stopping, tracing = _StopSignals(), _Profile(tensorboard, profile)
     clock, logged = time.monotonic(), start
-    bar = tqdm(total=last, initial=start, unit="step", desc="training", dynamic_ncols=True)
-    with stopping, writer.as_default(), open(metrics, "a", encoding="utf-8") as log, bar:
+    bar = tqdm(
+        total=last, initial=start, unit="step", desc="training", dynamic_ncols=True, disable=not replicas.chief
+    )
+    with stopping, tracing, writer.as_default(), open(metrics, "a", encoding="utf-8") as log, bar:
         for batch in batches(start):
-            scalars = {name: float(value) for name, value in method.train_step(batch, step).items()}
-            _require_finite(scalars, int(step) + 1, manager.latest_checkpoint)
-            now = int(step.assign_add(1))
+            now = int(step) + 1
+            measured = _due(config.log_every, now) or now >= last
+            tracing.before(now)
+            scalars = train_step(batch, step, tf.constant(measured))
+            scalars = {name: float(value) for name, value in scalars.items()}
+            norms = {name: scalars.pop(name) for name in [*scalars] if name.endswith("_norm")}
+            tracing.after(now)
+            _require_finite(scalars, now, run_dir)
+            step.assign(now)
             bar.update()
-            ending = now >= last or stopping.asked
+            ending = now >= last or replicas.any(stopping.asked)
 
-            if _due(config.log_every, now) or ending:
+            if replicas.chief and (measured or ending):
                 rate = (now - logged) * config.batch_size / max(time.monotonic() - clock, 1e-9)
                 row = {"step": now, "epoch": now / epoch_steps, "images_per_second": rate, **scalars}
+                if measured:  # a norm that is not finite is that of a step which loss scaling has skipped
+                    row |= {name: value for name, value in norms.items() if math.isfinite(value)}
                 log.write(json.dumps({name: round(value, 6) for name, value in row.items()}) + "\n")
                 log.flush()
                 for name, value in row.items():
                     if name != "step":
                         tf.summary.scalar(name, value, step=now)
+                for line in watch.see(now, row):
+                    bar.write(line)
                 totals = [f"{name} {scalars[name]:.3f}" for name in ("d_loss", "g_loss") if name in scalars]
                 bar.set_postfix_str(", ".join([f"{rate:.0f} images/s", *totals]))
                 clock, logged = time.monotonic(), now
@@ -151,12 +174,13 @@ def train(
                 path = os.path.join(run_dir, "samples", f"{now:07d}.png")
                 save_image(sheet, path)
                 tf.summary.image("sheet", np.asarray(sheet)[None], step=now)
-            if _due(config.checkpoint_every, now) or ending:
+            if replicas.chief and (_due(config.checkpoint_every, now) or ending):
                 _require_finite_variables(method.variables(), now)
-                _save(manager, now)
+                checkpoints.save(run_dir, checkpoint, now, config.keep_checkpoints, config.keep_every)
             if ending:
                 break
-    if stopping.asked:
+    replicas.any(False)  # nobody leaves before the chief has saved
+    if stopping.asked and replicas.chief:
         print(f"stopped at step {int(step)} of {last}, saved; the same command goes on from there.")
     return int(step)
 
@@ -180,33 +204,46 @@ class _StopSignals:
             signal.signal(number, handler)
 
 
-def _save(manager: tf.train.CheckpointManager, step: int) -> None:
-    """Saves a checkpoint. Raises: OSError in one line where it cannot be written; the ones before stay."""
-    kept = manager.latest_checkpoint
-    try:
-        manager.save(checkpoint_number=step)
-    except tf.errors.OpError as error:
-        reason = str(error.message).split(";")[-1].strip()
-        raise OSError(
-            f"the checkpoint of step {step} cannot be written to {manager.directory} ({reason}); last whole one: "
-            f"{kept or 'none yet'}. Make room and run the same command again."
-        ) from None
+class _Profile:
+    """While entered, traces the steps of `span` (first, last) into a TensorBoard folder; None traces nothing."""
+
+    def __init__(self, folder: str, span: tuple[int, int] | None) -> None:
+        self.folder, self.span, self.running = folder, span, False
+
+    def __enter__(self) -> None:
+        pass
+
+    def before(self, step: int) -> None:
+        if self.span and self.span[0] <= step <= self.span[1] and not self.running:
+            tf.profiler.experimental.start(self.folder)
+            self.running = True
+
+    def after(self, step: int) -> None:
+        if self.running and step >= self.span[1]:
+            self.__exit__()
+
+    def __exit__(self, *exception: object) -> None:
+        if self.running:
+            self.running = False
+            tf.profiler.experimental.stop()
 
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _require_finite(scalars: dict[str, float], step: int, kept: str | None) -> None:
+def _require_finite(scalars: dict[str, float], step: int, run_dir: str) -> None:
     bad = [f"{name}={value}" for name, value in scalars.items() if not math.isfinite(value)]
     if bad:
+        kept = checkpoints.steps(run_dir)
         raise FloatingPointError(
-            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: {kept or 'none yet'}. Start "
-            "again in another --run_dir with a lower --learning_rate, or in float32."
+            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: "
+            f"{checkpoints.path_of(run_dir, kept[-1]) if kept else 'none yet'}. Start again in another --run_dir with "
+            "a lower --learning_rate, or in float32."
         )
 
 
-def _require_finite_variables(parts: dict[str, list[tf.Variable]], step: int) -> None:
+def _require_finite_variables(parts: Parts, step: int) -> None:
     for part, variables in parts.items():
         for i, variable in enumerate(variables):
             if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
@@ -225,4 +262,4 @@ def _forget_after(metrics: str, step: int) -> None:
                     kept.append(line)
             except json.JSONDecodeError:
                 break
-    write_text(metrics, "".join(kept))
+    files.write_text(metrics, "".join(kept))

@@ -24,10 +24,12 @@ def test_moving_statistics_after_one_step():
     norm = layers.BatchNorm()
     x = tf.reshape(tf.constant([1.0, 3.0]), [2, 1, 1, 1])
     norm(x)
-    norm(x, training=True, update=False)
+    norm(x, training=True, updates=0)
     np.testing.assert_array_equal([norm.mean[0], norm.variance[0]], [0.0, 1.0])
     norm(x, training=True)
     np.testing.assert_allclose([norm.mean[0], norm.variance[0]], [0.2, 1.1], rtol=1e-6)
+    norm(x, training=True, updates=2)  # 0.81 x before + 0.19 x batch
+    np.testing.assert_allclose([norm.mean[0], norm.variance[0]], [0.542, 1.271], rtol=1e-6)
 
 
 def test_inference_uses_the_moving_statistics():

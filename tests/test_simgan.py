@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from simgan_tf.config import PRESETS
 from simgan_tf.layers import BatchNorm
-from simgan_tf.methods.simgan import SIMGAN, Discriminator, Generator, correlation, mismatched
+from simgan_tf.methods.simgan import SIMGAN, Adam, Discriminator, Generator, correlation, mismatched
 from tests.conftest import EMBEDDING, TINY, random_batch
 
 
@@ -253,7 +253,7 @@ def test_own_text_holds_its_share_of_the_batch_to_stay(batch):
     phi = batch["embedding"]
     target = tf.stack([phi[0], phi[1], phi[1], phi[2]])
     noise = method.draw_noise(4, [config.seed, 0])
-    edited, mean, log_sigma = method.generator(batch["image"], target, noise, training=True, update=False)
+    edited, mean, log_sigma = method.generator(batch["image"], target, noise, training=True, updates=0)
     terms = {name: float(value) for name, value in method.train_step(batch, tf.constant(0, tf.int64)).items()}
     assert terms["g_own"] == pytest.approx(10 * 2 / 4 * np.mean(np.abs(edited[:2] - batch["image"][:2])), rel=1e-5)
     assert terms["g_kl"] == pytest.approx(np.mean((tf.exp(2 * log_sigma) + mean**2 - 1) / 2 - log_sigma), rel=1e-4)
@@ -285,6 +285,41 @@ def test_moving_statistics_come_from_the_edited_pass_alone(batch):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
     found, expected = moving_mean("both")
     assert np.abs(found - expected).max() > 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("layout", ["a", "b"])
+def test_ds_moving_statistics_are_those_of_three_calls(batch, layout):
+    """D looks once at the real pictures; the statistics are as if it had looked at them with either text."""
+    keras.utils.set_random_seed(0)
+    config = dataclasses.replace(TINY, d_layout=layout)
+    method, other = SIMGAN(config, EMBEDDING, 1), SIMGAN(config, EMBEDDING, 1)
+    for variable, value in zip(other.discriminator.variables, method.discriminator.variables, strict=True):
+        variable.assign(value)
+    phi, noise = batch["embedding"], method.draw_noise(4, [config.seed, 0])
+    phi_bar = tf.roll(phi, 1, axis=0)
+    edited = method.generator(batch["image"], phi_bar, noise, training=True, updates=0)[0]
+    for image, text in ((batch["image"], phi), (batch["image"], phi_bar), (edited, phi_bar)):
+        other.discriminator(image, text, training=True)
+    method.train_step(batch, tf.constant(0, tf.int64))
+    found, expected = method.discriminator, other.discriminator
+    for one, two in zip(found.non_trainable_variables, expected.non_trainable_variables, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6, err_msg=one.path)
+
+
+def test_adam_is_keras_adam():
+    """Three steps on random gradients, the rate halved at the second."""
+    random = np.random.default_rng(0)
+    start, *gradients = random.normal(size=(4, 3, 5)).astype(np.float32)
+    found = []
+    for kind in (Adam, keras.optimizers.Adam):
+        weight = keras.Variable(start)
+        rate = keras.optimizers.schedules.ExponentialDecay(1e-2, 1, 0.5, staircase=True)
+        optimizer = kind(rate, 0.5, 0.999, 1e-8)
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [weight])
+        found.append([weight.numpy(), *[np.asarray(variable) for variable in optimizer.variables]])
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_allclose(one, two, rtol=3e-5)  # 1 - 0.999 in float32 is off by 1.3e-5
 
 
 def test_noise_is_a_function_of_seed_and_step_and_changes_the_edit(batch):

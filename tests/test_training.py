@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import painter
-from simgan_tf import training
+from simgan_tf import checkpoints, training
 from simgan_tf.methods import METHODS
 from tests.conftest import EMBEDDING, TINY, random_batch
 
@@ -102,8 +102,14 @@ def test_restore_part_fills_the_generator_alone(uninterrupted):
 
 def test_restore_refuses_a_checkpoint_that_lacks_a_variable(uninterrupted):
     _, run_dir, method = uninterrupted
-    with pytest.raises(ValueError, match="of another version"):
-        training.restore_part(run_dir, "generator", [*method.variables()["generator"], tf.Variable(0.0)])
+    known = method.variables()["generator"]
+    with pytest.raises(ValueError, match=rf"generator variable {len(known)} is missing there, \[\] now"):
+        training.restore_part(run_dir, "generator", [*known, tf.Variable(0.0)])
+    with pytest.raises(ValueError, match=rf"generator variable {len(known) - 1} is \[3\] there, missing now"):
+        training.restore_part(run_dir, "generator", known[:-1])
+    other = [tf.Variable(tf.zeros([5])), *known[1:]]
+    with pytest.raises(ValueError, match=r"generator variable 0 is \[3, 3, 3, 4\] there, \[5\] now"):
+        training.restore_part(run_dir, "generator", other)
 
 
 def test_a_non_finite_term_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
@@ -126,8 +132,8 @@ def test_non_finite_variables_are_never_saved(tmp_path):
     method = fresh(dataclasses.replace(TINY, checkpoint_every=1))
     step = method.train_step
 
-    def spoil(batch, number):
-        terms = step(batch, number)
+    def spoil(batch, number, measure):
+        terms = step(batch, number, measure)
         method.variables()["generator"][0].assign(tf.fill(method.variables()["generator"][0].shape, math.inf))
         return terms
 
@@ -174,11 +180,12 @@ def test_sheets_and_tensorboard(tmp_path):
     assert {"g_cycle", "d_real", "score_edited", "images_per_second", "sheet"} <= tags
 
 
-def test_old_checkpoints_go(tmp_path):
-    config = dataclasses.replace(TINY, checkpoint_every=1, keep_checkpoints=2)
+def test_old_checkpoints_go_but_for_every_kth(tmp_path):
+    """The two newest stay, and every third step's for good."""
+    config = dataclasses.replace(TINY, checkpoint_every=1, keep_checkpoints=2, keep_every=3)
     training.train(fresh(config), batches, config, str(tmp_path), IMAGES)
     kept = {name.split(".")[0] for name in os.listdir(tmp_path / "checkpoints") if name.startswith("ckpt")}
-    assert kept == {"ckpt-5", "ckpt-6"}
+    assert kept == {"ckpt-3", "ckpt-5", "ckpt-6"}
 
 
 def test_total_steps():
@@ -207,16 +214,82 @@ def test_a_run_directory_of_another_method_is_refused(tmp_path):
         training.claim(str(tmp_path), TINY, {"fingerprint": "a"}, "phi", "command")
 
 
-def test_a_damaged_checkpoint_is_named(uninterrupted, tmp_path):
+def damage(run_dir, step, how):
+    """Spoils the checkpoint of `step` as disks and interrupted copies do; what is flipped is a kernel of G."""
+    data, index = (os.path.join(run_dir, "checkpoints", f"ckpt-{step}.{e}") for e in ("data-00000-of-00001", "index"))
+    with open(data, "rb") as file:
+        content = bytearray(file.read())
+    if how == "cut data":
+        content = content[: len(content) // 2]
+    elif how == "flipped bit":
+        kernel = tf.train.load_variable(data.rsplit(".", 1)[0], "generator/v/0000/.ATTRIBUTES/VARIABLE_VALUE")
+        content[content.index(kernel.tobytes()) + kernel.nbytes // 2] ^= 1
+    if how == "no data":
+        os.unlink(data)
+    else:
+        with open(data, "wb") as file:
+            file.write(content)
+    if how == "no index":
+        os.unlink(index)
+    elif how == "cut index":
+        os.truncate(index, os.path.getsize(index) // 2)
+    elif how == "empty index":
+        os.truncate(index, 0)
+
+
+DAMAGES = ["cut data", "flipped bit", "no data", "no index", "cut index", "empty index"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(uninterrupted, tmp_path, capsys, how):
+    """Steps 3 and 6 are there and 6 is damaged: editing takes 3, and a training ends where it would have ended."""
+    config, run_dir, whole = uninterrupted
+    copy = str(tmp_path / "run")
+    shutil.copytree(run_dir, copy)
+    damage(copy, 6, how)
+    assert training.restore_part(copy, "generator", fresh(config).variables()["generator"]) == 3
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and "ckpt-6" in said[0] and "going back to step 3" in said[0]
+    if how != "flipped bit":
+        return  # one training is enough
+    resumed = fresh(dataclasses.replace(config, seed=9))
+    resumed.config = config
+    assert training.train(resumed, batches, config, copy, IMAGES) == 6
+    assert "from step 3" in capsys.readouterr().out
+    np.testing.assert_equal(values(resumed), values(whole))
+    assert training.restore_part(copy, "generator", fresh(config).variables()["generator"]) == 6
+
+
+def test_all_checkpoints_damaged_is_an_error(uninterrupted, tmp_path):
     config, run_dir, _ = uninterrupted
     shutil.copytree(run_dir, tmp_path / "run")
-    (data,) = (tmp_path / "run" / "checkpoints").glob("ckpt-6.data*")
-    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
-    longer = dataclasses.replace(config, steps=8)
-    with pytest.raises(ValueError, match="ckpt-6: damaged"):
-        training.train(fresh(longer), batches, longer, str(tmp_path / "run"), IMAGES)
-    with pytest.raises(ValueError, match="ckpt-6: damaged"):
-        training.restore_part(str(tmp_path / "run"), "generator", fresh(config).variables()["generator"])
+    for step in (3, 6):
+        damage(str(tmp_path / "run"), step, "cut data")
+    with pytest.raises(ValueError, match="ckpt-3 is damaged .*no other is left"):
+        training.train(fresh(config), batches, config, str(tmp_path / "run"), IMAGES)
+
+
+def test_a_first_checkpoint_that_never_finished_is_none(tmp_path):
+    """Killed between its two files: there is nothing to go on from, and no complaint; the next one sweeps it away."""
+    os.makedirs(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "ckpt-3.data-00000-of-00001").write_bytes(b"half")
+    assert checkpoints.restore(str(tmp_path), {"part": [tf.Variable(0.0)]}) is None
+    with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
+        training.latest_checkpoint(str(tmp_path))
+    checkpoints.save(str(tmp_path), training.checkpoint_of({"part": [tf.Variable(2.0)]}), 4, keep=3)
+    assert {name.split(".")[0] for name in os.listdir(tmp_path / "checkpoints")} == {"checkpoint", "ckpt-4"}
+
+
+def test_checkpoints_hold_step_and_config_and_are_tensorflows(uninterrupted):
+    config, run_dir, method = uninterrupted
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints")))
+    assert int(reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")) == 6
+    held = json.loads(reader.get_tensor("config/.ATTRIBUTES/VARIABLE_VALUE"))
+    assert held == json.loads(json.dumps(dataclasses.asdict(config)))
+    other = fresh(dataclasses.replace(config, seed=4))
+    checkpoint = training.checkpoint_of(other.variables())
+    checkpoint.read(training.latest_checkpoint(run_dir)).expect_partial().assert_existing_objects_matched()
+    np.testing.assert_equal(values(other), values(method))
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """SIMGAN (Yu, Dong, Liang, Mo, Wu, Guo): generator, discriminator, objective of Eq. 1-4 and one training step.
 Knows neither files nor the loop around the step."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -14,6 +16,7 @@ from simgan_tf.layers import (
     dense,
     join,
     leaky_relu,
+    mean_over_replicas,
     transposed_conv,
 )
 
@@ -42,40 +45,42 @@ class Generator(keras.Model):
     def __init__(self, config: Config) -> None:
         super().__init__(name="generator")
         self.config = config
+        synchronised = config.batch_statistics == "synchronised"
+        norm = functools.partial(BatchNorm, synchronised)
         c = config.width
         k1, k2, k3 = (int(kernel) for kernel in config.encoder_kernels.split("-"))
         self.conv1 = conv(c, k1, bias=not config.first_norm)
-        self.norm1 = BatchNorm() if config.first_norm else None
-        self.conv2, self.norm2 = conv(2 * c, k2, stride=2), BatchNorm()
-        self.conv3, self.norm3 = conv(4 * c, k3, stride=2), BatchNorm()
+        self.norm1 = norm() if config.first_norm else None
+        self.conv2, self.norm2 = conv(2 * c, k2, stride=2), norm()
+        self.conv3, self.norm3 = conv(4 * c, k3, stride=2), norm()
 
         self.augment = ConditioningAugmentation(config.ca_size)
         trunk = 4 * c + (config.ca_size if config.fuse == "none" else 0)
         if config.fuse != "none":
-            self.fuse, self.fuse_norm = conv(trunk, 1 if config.fuse == "1x1_relu" else 3), BatchNorm()
+            self.fuse, self.fuse_norm = conv(trunk, 1 if config.fuse == "1x1_relu" else 3), norm()
 
         for i in range(config.units):  # setattr: Keras 3 does not checkpoint layers held in a list
-            setattr(self, f"unit{i}", Residual(trunk, config.residual_relu))
+            setattr(self, f"unit{i}", Residual(trunk, config.residual_relu, synchronised))
 
         up = transposed_conv if config.decoder == "transposed" else Upsample
-        self.up1, self.up_norm1 = up(2 * c), BatchNorm()
+        self.up1, self.up_norm1 = up(2 * c), norm()
         if config.output == "transposed":
             self.up2 = up(3, bias=True)
         else:
-            self.up2, self.up_norm2 = up(c), BatchNorm()
+            self.up2, self.up_norm2 = up(c), norm()
             self.to_image = conv(3, 3 if config.output == "conv3" else 7, bias=True)
 
     def call(
-        self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, training: bool = False, update: bool = True
+        self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, training: bool = False, updates: int = 1
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Edited image [B, H, W, 3] float32 in [-1, 1], and the code's mean and log sigma, both [B, Z] float32.
 
         image: [B, H, W, 3] float32 in [-1, 1]. embedding: [B, D] float32, phi(t). noise: [B, Z] float32, epsilon of
-        c = mean + sigma * epsilon; zeros give the mean. update: whether batch statistics enter the moving ones.
+        c = mean + sigma * epsilon; zeros give the mean. updates: how often batch statistics enter the moving ones.
         """
 
         def norm(layer: BatchNorm, x: tf.Tensor) -> tf.Tensor:
-            return layer(x, training=training, update=update)
+            return layer(x, training=training, updates=updates)
 
         x = self.conv1(image)  # [B, H, W, c]
         x = tf.nn.relu(norm(self.norm1, x) if self.norm1 else x)
@@ -88,7 +93,7 @@ class Generator(keras.Model):
             x = norm(self.fuse_norm, self.fuse(x))  # [B, H/4, W/4, 4c]
             x = x if self.config.fuse == "conv" else tf.nn.relu(x)
         for i in range(self.config.units):
-            x = getattr(self, f"unit{i}")(x, training=training, update=update)
+            x = getattr(self, f"unit{i}")(x, training=training, updates=updates)
         if self.config.trunk_skip:
             x = x + (encoded if self.config.fuse != "none" else join(encoded, mean))
 
@@ -111,6 +116,7 @@ class Discriminator(keras.Model):
     def __init__(self, config: Config) -> None:
         super().__init__(name="discriminator")
         self.config = config
+        norm = functools.partial(BatchNorm, config.batch_statistics == "synchronised")
         d, widest = config.d_width, config.d_width * config.d_widest
         self.text = dense(config.text_size)
         stages = config.image_size.bit_length() - 3  # log2(size / 4)
@@ -125,37 +131,74 @@ class Discriminator(keras.Model):
             normed = i > 0 or config.first_norm
             setattr(self, f"conv{i}", conv(width, kernel, stride, bias=not normed))
             if normed:
-                setattr(self, f"norm{i}", BatchNorm())
+                setattr(self, f"norm{i}", norm())
         if config.d_layout == "a":
-            self.fuse, self.fuse_norm = conv(8 * d, 1), BatchNorm()
-            self.score = conv(1, 4, bias=True, padding="valid")
+            self.fuse, self.fuse_norm = conv(8 * d, 1), norm()
+            self.to_score = conv(1, 4, bias=True, padding="valid")
         else:
             self.flatten = keras.layers.Flatten()
             self.hidden = dense(16 * d) if config.d_layout == "c" else None
-            self.score = dense(1)
+            self.to_score = dense(1)
 
-    def call(self, image: tf.Tensor, embedding: tf.Tensor, training: bool = False, update: bool = True) -> tf.Tensor:
+    def call(self, image: tf.Tensor, embedding: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
         """image: [B, H, W, 3] float32 in [-1, 1]. embedding: [B, D] float32, phi(t) itself, not its sample (A13)."""
+        return self.score(self.features(image, training, updates), embedding, training, updates)
+
+    def features(self, image: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
+        """What D sees of the image before it hears the text: [B, 4, 4, min(2^i, widest) d] in layout a."""
         x = image
         for i in range(self.depth):
             x = getattr(self, f"conv{i}")(x)
             if hasattr(self, f"norm{i}"):
-                x = getattr(self, f"norm{i}")(x, training=training, update=update)
+                x = getattr(self, f"norm{i}")(x, training=training, updates=updates)
             x = leaky_relu(x)  # [B, H/2^(i+1), W/2^(i+1), min(2^i, widest) d] in layout a
+        return x
+
+    def score(self, x: tf.Tensor, embedding: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
+        """Scores [B] float32 of features x and phi(t)."""
         text = leaky_relu(self.text(embedding))  # [B, text_size]
         if self.config.d_layout == "a":
             x = self.fuse(join(x, text))  # [B, 4, 4, 8d]
-            x = self.score(leaky_relu(self.fuse_norm(x, training=training, update=update)))  # [B, 1, 1, 1]
+            x = self.to_score(leaky_relu(self.fuse_norm(x, training=training, updates=updates)))  # [B, 1, 1, 1]
         elif self.config.d_layout == "b":
-            x = self.score(self.flatten(join(x, text)))  # [B, 1]
+            x = self.to_score(self.flatten(join(x, text)))  # [B, 1]
         else:
             x = leaky_relu(self.hidden(self.flatten(x)))
-            x = self.score(tf.concat([x, tf.cast(text, x.dtype)], axis=-1))  # [B, 1]
+            x = self.to_score(tf.concat([x, tf.cast(text, x.dtype)], axis=-1))  # [B, 1]
         return tf.reshape(tf.cast(x, tf.float32), [-1])
+
+
+class Adam(keras.optimizers.Adam):
+    """Keras' Adam, each variable updated by TensorFlow's one kernel for it, on gradients summed over the replicas.
+
+    Keras' own step is ten passes over the memory of every variable, and sums the gradients once more.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        i = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[i].value.handle,
+            v=self._velocities[i].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
+        return list(grads_and_vars)
 
 
 class SIMGAN:
     """Both networks, both optimizers, and the two verbs of a method: `train_step` and `edit`.
+
+    `train_step` is made of three parts, for tf.distribute to call each in its place: `prepare` on the whole batch,
+    `update` in every replica on its rows, `average` once.
 
     embedding_size: D of phi. steps_per_epoch: training pictures // batch_size, for the learning rate's schedule; None
     makes the generator alone, to edit with.
@@ -168,7 +211,7 @@ class SIMGAN:
         self.parts = {"generator": Generator(config)}
         image = tf.zeros([1, config.image_size, config.image_size, 3])
         embedding, noise = tf.zeros([1, embedding_size]), tf.zeros([1, config.ca_size])
-        self.generator = self.parts["generator"]
+        self.generator = self.shown = self.parts["generator"]
         self.generator(image, embedding, noise)
         if steps_per_epoch is not None:
             self.discriminator = self.parts["discriminator"] = Discriminator(config)
@@ -176,6 +219,8 @@ class SIMGAN:
         keras.config.set_dtype_policy(policy)
         if steps_per_epoch is None:
             return
+        # Without `prepare`: XLA draws other noise from the same seed.
+        self._update = tf.function(self.update, autograph=False, jit_compile=True) if config.xla else self.update
 
         def adam(network: keras.Model) -> keras.optimizers.Optimizer:
             rate = config.learning_rate
@@ -183,12 +228,20 @@ class SIMGAN:
                 rate = keras.optimizers.schedules.ExponentialDecay(
                     rate, config.halve_epochs * steps_per_epoch, 0.5, staircase=True
                 )
-            optimizer = keras.optimizers.Adam(rate, config.beta1, config.beta2, config.adam_epsilon)
+            optimizer = Adam(rate, config.beta1, config.beta2, config.adam_epsilon)
+            if config.precision == "mixed_float16":  # whose gradients would underflow; a step that overflows is skipped
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
             optimizer.build(network.trainable_variables)
             return optimizer
 
         self.g_optimizer = self.parts["g_optimizer"] = adam(self.generator)
         self.d_optimizer = self.parts["d_optimizer"] = adam(self.discriminator)
+        if config.ema_decay:
+            keras.config.set_dtype_policy(config.precision)
+            self.shown = self.parts["generator_ema"] = Generator(config)
+            self.shown(image, embedding, noise)
+            keras.config.set_dtype_policy(policy)
+            self.restart_average()
 
     def variables(self) -> dict[str, list[tf.Variable]]:
         """Everything a checkpoint must hold, as raw variables by part."""
@@ -204,15 +257,52 @@ class SIMGAN:
 
         noise: [B, Z] float32; zeros give the deterministic edit, other draws give other results (Sec. 3.4).
         """
-        return self.generator(image, embedding, noise, training=False)[0]
+        return self.shown(image, embedding, noise, training=False)[0]
 
     @tf.function
-    def train_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+    def train_step(
+        self, batch: dict[str, tf.Tensor], step: tf.Tensor, measure: tf.Tensor | bool = False
+    ) -> dict[str, tf.Tensor]:
         """One update of D, then one of G, from one forward pass of G.
 
         batch: image [B, H, W, 3], embedding [B, D], class_id [B]. step: int64 scalar, from 0, seeds the noise.
-        Returns scalars: the weighted terms of Eq. 4 before the update and their totals, D's mean scores of the three
-        kinds of pairs, and the correlation of edited and source pictures, which is below 0 in a run that inverts.
+        measure: whether the terms ending in `_norm` are computed; they are 0 in a step without it.
+        Returns scalars: the weighted terms of Eq. 4 before the update and their totals, mean and deviation of D's
+        scores of the three kinds of pairs, the norms of both gradients, and the correlation of edited and source
+        pictures, which is below 0 in a run that inverts.
+        """
+        terms = self._update(self.prepare(batch, step), measure)
+        self.average(step)
+        return terms
+
+    def prepare(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What a step's losses need of one another's rows, and all its draws: a function of the whole batch and step.
+
+        Returns tensors of B rows each: image, matching = phi(t), other = the mismatching text of D's real pairs, target
+        = the text that drives x_hat, noise and, where it is drawn, back_noise, and own: 1.0 in rows whose target is
+        their own text.
+        """
+        config, matching = self.config, batch["embedding"]
+        count = batch["image"].shape[0]
+        own = round(config.own_text * count)
+        mismatching = mismatched(matching, batch["class_id"], config.mismatch)
+        rows = {
+            "image": batch["image"],
+            "matching": matching,
+            "other": mismatched(matching, batch["class_id"], config.mismatch, 1 if config.same_mismatch else 2),
+            "target": tf.concat([matching[:own], mismatching[own:]], axis=0),
+            "noise": self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step])),
+            "own": tf.cast(tf.range(count) < own, tf.float32),
+        }
+        if config.cycle_code == "sampled":
+            rows["back_noise"] = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step + 1]))
+        return rows
+
+    def update(self, rows: dict[str, tf.Tensor], measure: tf.Tensor | bool = False) -> dict[str, tf.Tensor]:
+        """One update of D, then one of G, on a replica's rows of `prepare`; all replicas hold equally many.
+
+        Returns the scalars of `train_step`, of which each replica holds its share: their sum over the replicas is the
+        term of the whole batch, and both networks descend the sum.
 
         Differs: x_hat is computed once. D is updated on it as a constant, then G's gradient flows through the updated
         D; the relatives draw and run G a second time, at a fifth more cost.
@@ -222,39 +312,35 @@ class SIMGAN:
         background's colours into another's, and nothing in Eq. 4 says which; this term does.
         """
         config, generator, discriminator = self.config, self.generator, self.discriminator
-        image, matching = batch["image"], batch["embedding"]
-        count = image.shape[0]
-        own = round(config.own_text * count)
-        mismatching = mismatched(matching, batch["class_id"], config.mismatch)
-        other = mismatched(matching, batch["class_id"], config.mismatch, 1 if config.same_mismatch else 2)
-        target = tf.concat([matching[:own], mismatching[own:]], axis=0)  # phi of the text that drives x_hat
-        noise = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step]))
-        back_noise = tf.zeros_like(noise)
-        if config.cycle_code == "sampled":
-            back_noise = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step + 1]))
+        image, matching, other, target = (rows[name] for name in ("image", "matching", "other", "target"))
+        back_noise = rows.get("back_noise", tf.zeros_like(rows["noise"]))
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        share = 1.0 / replicas
 
         with tf.GradientTape() as g_tape:
-            edited, mean, log_sigma = generator(image, target, noise, training=True)
+            edited, mean, log_sigma = generator(image, target, rows["noise"], training=True)
 
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
-                real_score = discriminator(image, matching, training=True)
-                mismatched_score = discriminator(image, other, training=True)
+                # Eq. 1. Real and edited pictures in separate calls: they must not share batch statistics (A29). The
+                # real and the mismatching pairs hold the same pictures; two calls would only look at them twice.
+                seen = discriminator.features(image, training=True, updates=2)
+                real_score = discriminator.score(seen, matching, training=True)
+                mismatched_score = discriminator.score(seen, other, training=True)
                 edited_score = discriminator(tf.stop_gradient(edited), target, training=True)
-                # Eq. 1, the three kinds of pairs in separate calls: they must not share batch statistics (A29).
                 d_terms = {
                     "d_real": losses.least_squares(real_score, 1.0),
                     "d_mismatched": config.mismatched_weight * losses.least_squares(mismatched_score, 0.0),
                     "d_edited": config.edited_weight * losses.least_squares(edited_score, 0.0),
                 }
-                d_terms = {name: config.adversarial_weight * term for name, term in d_terms.items()}
+                d_terms = {name: share * config.adversarial_weight * term for name, term in d_terms.items()}
                 d_loss = tf.add_n(list(d_terms.values()))
+                d_scaled = self.d_optimizer.scale_loss(d_loss)
             with g_tape.stop_recording():
-                weights = discriminator.trainable_variables
-                self.d_optimizer.apply(d_tape.gradient(d_loss, weights), weights)
+                d_norm = descend(d_tape, d_scaled, self.d_optimizer, discriminator, measure)
 
-            score = discriminator(edited, target, training=True, update=False)
+            score = discriminator(edited, target, training=True, updates=0)
             reconstructed, _, _ = generator(
-                edited, matching, back_noise, training=True, update=config.statistics == "both"
+                edited, matching, back_noise, training=True, updates=int(config.statistics == "both")
             )
             g_terms = {
                 "g_adversarial": config.adversarial_weight * losses.least_squares(score, 1.0),
@@ -262,28 +348,83 @@ class SIMGAN:
                 # Eq. 3, on the text that drives x_hat, and never on the way back.
                 "g_kl": config.kl_weight * losses.kl_to_normal(mean, log_sigma, config.kl_reduction),
             }
-            if own:
+            own = round(config.own_text * image.shape[0] * replicas)
+            if own and replicas == 1:
                 # Averaged over the whole batch, so that one picture weighs what it does in the cycle loss.
-                g_terms["g_own"] = config.cycle_weight * own / count * losses.l1(edited[:own], image[:own])
+                g_terms["g_own"] = config.cycle_weight * own / image.shape[0] * losses.l1(edited[:own], image[:own])
+            elif own:  # the same, of rows that are some replicas' own; they are the first of the whole batch
+                distance = tf.reduce_mean(tf.abs(edited - image), axis=[1, 2, 3])
+                g_terms["g_own"] = config.cycle_weight * tf.reduce_mean(rows["own"] * distance)
+            g_terms = {name: share * term for name, term in g_terms.items()}
             g_loss = tf.add_n(list(g_terms.values()))
-        weights = generator.trainable_variables
-        self.g_optimizer.apply(g_tape.gradient(g_loss, weights), weights)
+            g_scaled = self.g_optimizer.scale_loss(g_loss)
+        g_norm = descend(g_tape, g_scaled, self.g_optimizer, generator, measure)
 
         scores = {"score_real": real_score, "score_mismatched": mismatched_score, "score_edited": edited_score}
-        return {
-            **d_terms,
-            "d_loss": d_loss,
-            **g_terms,
-            "g_loss": g_loss,
-            **{name: tf.reduce_mean(value) for name, value in scores.items()},
+        means = {name: mean_over_replicas(tf.reduce_mean(score))[0] for name, score in scores.items()}
+        whole = {  # the same in every replica
+            **means,
+            **{
+                f"{name}_std": tf.sqrt(mean_over_replicas(tf.reduce_mean(tf.square(score - means[name])))[0])
+                for name, score in scores.items()
+            },
             "source_correlation": correlation(edited, image),
+            "d_gradient_norm": d_norm,
+            "g_gradient_norm": g_norm,
         }
+        whole = {name: share * value for name, value in whole.items()}
+        return {**d_terms, "d_loss": d_loss, **g_terms, "g_loss": g_loss, **whole}
+
+    def average(self, step: tf.Tensor) -> None:
+        """Moves the averaged generator towards G after a step: a <- d a + (1 - d) g, d = min(decay, (1+t) / (10+t)).
+
+        The weights and the moving statistics alike, in raw variables of their own, where ema_decay is above 0.
+        Differs: the paper averages nothing; off in its presets.
+        """
+        if not self.config.ema_decay:
+            return
+        t = tf.cast(step, tf.float32)
+        decay = tf.minimum(self.config.ema_decay, (1.0 + t) / (10.0 + t))
+        for average, value in zip(self.shown.variables, self.generator.variables, strict=True):
+            average.value.assign(decay * average.value + (1.0 - decay) * value.value)
+
+    def restart_average(self) -> None:
+        """Sets the averaged generator, where there is one, to G as it is."""
+        for average, value in zip(self.shown.variables, self.generator.variables, strict=True):
+            average.value.assign(value.value)
+
+
+def descend(
+    tape: tf.GradientTape,
+    loss: tf.Tensor,
+    optimizer: keras.optimizers.Optimizer,
+    network: keras.Model,
+    measure: tf.Tensor | bool,
+) -> tf.Tensor:
+    """Applies the gradient of the replicas' summed losses; returns its norm where `measure` is true, else 0.
+
+    loss: scaled by the optimizer; the norm is that of the unscaled gradient.
+    """
+    weights = network.trainable_variables
+    gradients = tape.gradient(loss, weights)
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync > 1:
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    scale = optimizer.scale_loss(tf.constant(1.0))  # before `apply` changes it
+    optimizer.apply(gradients, weights)
+    if measure is False:
+        return tf.constant(0.0)
+    return tf.cond(measure, lambda: tf.linalg.global_norm(gradients) / scale, lambda: tf.constant(0.0))
 
 
 def correlation(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Pearson's correlation of all values of two batches of pictures, a scalar in [-1, 1]."""
-    first, second = first - tf.reduce_mean(first), second - tf.reduce_mean(second)
-    return tf.reduce_sum(first * second) / (tf.norm(first) * tf.norm(second) + 1e-12)
+    first_mean, second_mean = mean_over_replicas(tf.reduce_mean(first), tf.reduce_mean(second))
+    first, second = first - first_mean, second - second_mean
+    product, first_square, second_square = mean_over_replicas(
+        tf.reduce_sum(first * second), tf.reduce_sum(tf.square(first)), tf.reduce_sum(tf.square(second))
+    )
+    return product / (tf.sqrt(first_square) * tf.sqrt(second_square) + 1e-12)
 
 
 def mismatched(embedding: tf.Tensor, class_id: tf.Tensor, how: str, nth: int = 1) -> tf.Tensor:

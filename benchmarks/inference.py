@@ -1,0 +1,138 @@
+"""Seconds of one edit by the generator, and its share of the machine's matrix-product peak.
+
+python -m benchmarks.inference [--peer=torch] [--case=256,64,1] [--precision=float32]
+
+One JSON line for a case (image_size, width, batch) and precision: G of 16 units and an embedding of 1024, with random
+weights. Ours is measured as it trains ("model", batch norm by its moving statistics) and as it is exported ("folded",
+batch norm inside the convolutions); with --peer=torch the same generator in PyTorch, eager and compiled, takes turns
+with both. `ratio` is the best of PyTorch's times over ours, folded; PyTorch is no requirement: pip install torch.
+"""
+
+import functools
+import json
+import os
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks import train_step, turns
+from benchmarks.train_step import CASES, EMBEDDING, PRECISIONS, arrays, config_of
+from simgan_tf import cli
+
+OURS = ("folded", "model")
+PEERS = {"eager": False, "compiled": True}
+
+
+def define_flags() -> None:
+    flags.DEFINE_enum("peer", "none", ["none", "torch"], "What to compare with.")
+    flags.DEFINE_multi_enum("case", list(CASES), CASES, "image_size,width,batch.")
+    flags.DEFINE_multi_enum("precision", list(PRECISIONS), PRECISIONS, "Of the convolutions.")
+    flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=1)
+    flags.DEFINE_float("seconds", 3.0, "Length of one turn; two edits at the least.", lower_bound=0.0)
+    flags.DEFINE_string("side", "", "Internal: be a worker, ours or torch.")
+
+
+class Ours(train_step.Ours):
+    """Answers of the worker that runs our generator."""
+
+    def edit(self, case: str, precision: str, how: str, seconds: float) -> list[float]:
+        return turns.times(self._made(case, precision)[how], seconds)
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - the worker lives as long as its process
+    def _made(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
+        import tensorflow as tf
+
+        from export.folding import Folded
+        from simgan_tf.methods.simgan import SIMGAN
+
+        batch = arrays(case)
+        inputs = [tf.constant(batch[name]) for name in ("image", "mismatching", "noise")]
+        method = SIMGAN(config_of(case, precision), EMBEDDING)
+        folded = Folded(method.generator, tf.float32 if precision == "float32" else tf.bfloat16)
+        functions = {"model": tf.function(method.edit), "folded": tf.function(folded)}
+        calls = {how: lambda f=function: f(*inputs).numpy() for how, function in functions.items()}
+        for call in calls.values():
+            call()
+        return calls
+
+
+class Torch(train_step.Torch):
+    """Answers of the worker that runs the same generator in PyTorch."""
+
+    def edit(self, case: str, precision: str, how: str, seconds: float) -> list[float]:
+        return turns.times(self._made(case, precision)[how], seconds)
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019
+    def _made(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
+        import torch
+
+        from benchmarks import torch_simgan
+
+        batch = arrays(case)
+        inputs = [torch_simgan.as_images(batch["image"])]
+        inputs += [torch.from_numpy(batch[name]) for name in ("mismatching", "noise")]
+        calls = {}
+        for how, compiled in PEERS.items():
+            method = torch_simgan.SIMGAN(config_of(case), EMBEDDING, precision, compiled)
+            method.generator.eval()
+            calls[how] = lambda method=method: method.edit(*inputs).numpy()
+        for call in calls.values():
+            call(), call()
+        return calls
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    if values.side:
+        side = Ours() if values.side == "ours" else Torch()
+        turns.serve(lambda verb, **question: getattr(side, verb)(**question))
+        return
+    for case in values.case:
+        for precision in values.precision:
+            print(json.dumps(measure(case, precision, values.peer, values.rounds, values.seconds)), flush=True)
+
+
+def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -> dict[str, Any]:
+    about = turns.machine()
+    workers = {"ours": turns.Worker("benchmarks.inference", "ours")}
+    question = {"verb": "edit", "case": case, "precision": precision}
+    sides = [(how, workers["ours"], {**question, "how": how}) for how in OURS]
+    if peer != "none":
+        workers[peer] = turns.Worker("benchmarks.inference", peer)
+        sides += [(how, workers[peer], {**question, "how": how}) for how in PEERS]
+    for _, worker, asked in sides:  # builds, compiles and warms up
+        worker.ask(**asked, seconds=0)
+    peaks = [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
+    found = turns.in_turns(sides, rounds, seconds)
+    peaks += [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
+    for worker in workers.values():
+        worker.close()
+
+    medians = {name: statistics.median(turn) for name, turn in found.items()}
+    count = int(case.split(",")[2])
+    operations = train_step.edit_operations(config_of(case), count)
+    line = {
+        "benchmark": "inference",
+        "image_size": config_of(case).image_size,
+        "width": config_of(case).width,
+        "batch_size": count,
+        "precision": precision,
+        "images_per_second": round(count / medians["folded"], 3),
+        "seconds": {name: round(median, 4) for name, median in medians.items()},
+        "range": {name: [round(min(turn), 4), round(max(turn), 4)] for name, turn in found.items()},
+        "operations": operations,
+        "gflops": round(operations / medians["folded"] / 1e9, 1),
+        "peak_gflops": round(max(peaks) / 1e9, 1),
+        "share_of_peak": round(operations / medians["folded"] / max(peaks), 3),
+    }
+    if peer != "none":
+        line["ratio"] = round(min(medians[how] for how in PEERS) / medians["folded"], 3)
+    return line | {"rounds": rounds, **about}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.run(main, define_flags)

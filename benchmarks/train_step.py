@@ -1,0 +1,290 @@
+"""Seconds of one whole training step of SIMGAN, and its share of the machine's matrix-product peak.
+
+python -m benchmarks.train_step [--peer=torch] [--case=64,32,16] [--precision=float32]
+
+One JSON line for a case (image_size, width, batch) and precision: G of 16 units, an embedding of 1024, D as wide as
+G, everything else as the paper's preset; the same batch again and again, so that no input is waited for. Operations
+are those of convolutions and dense layers, two for a multiply-add, forward and backward; the peak is that of the best
+square matrix product of this run. With --peer=torch the same step in PyTorch, eager and compiled, from one forward
+pass of G as ours and from two as the relatives', takes turns with ours; PyTorch is no requirement: pip install torch.
+A batch of 1 has no other picture to take a mismatching text from, and Config refuses to train so: there the picture's
+own text stands in for it, which is the same work.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks import turns
+from simgan_tf import cli
+from simgan_tf.config import PRESETS, Config
+
+CASES = ("64,32,16", "128,64,4", "256,64,1", "256,64,2")
+PRECISIONS = ("float32", "mixed_bfloat16")
+EMBEDDING = 1024
+MATRICES = (1024, 2048, 4096)
+PEERS = {  # name -> (compiled, forward passes of G)
+    "eager": (False, 1),
+    "compiled": (True, 1),
+    "eager, two forwards": (False, 2),
+    "compiled, two forwards": (True, 2),
+}
+
+
+def define_flags() -> None:
+    flags.DEFINE_enum("peer", "none", ["none", "torch"], "What to compare with.")
+    flags.DEFINE_multi_enum("case", list(CASES), CASES, "image_size,width,batch.")
+    flags.DEFINE_multi_enum("precision", list(PRECISIONS), PRECISIONS, "Config.precision.")
+    flags.DEFINE_integer("rounds", 5, "Turns of each side.", lower_bound=1)
+    flags.DEFINE_float("seconds", 5.0, "Length of one turn; two steps at the least.", lower_bound=0.0)
+    flags.DEFINE_string("side", "", "Internal: be a worker, ours or torch.")
+
+
+def config_of(case: str, precision: str = "float32") -> Config:
+    size, width, batch = map(int, case.split(","))
+    return dataclasses.replace(
+        PRESETS["simgan_cub"],
+        image_size=size,
+        load_size=round(size * 76 / 64),
+        width=width,
+        d_width=width,
+        batch_size=max(2, batch),
+        precision=precision,
+    )
+
+
+# --------------------------------------------------------------------------------------------------- counting the work
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Operations of one layer, forward, for one picture. source: its input needs no gradient on the way back."""
+
+    operations: int
+    source: bool = False
+
+    def of(self, forward: int = 0, weights: int = 0, inputs: int = 0) -> int:
+        """Operations of so many forward passes and gradients; each gradient costs what the forward pass does."""
+        return self.operations * (forward + weights + (0 if self.source else inputs))
+
+
+def convolution(places: int, kernel: int, before: int, after: int, source: bool = False) -> Work:
+    return Work(2 * places * kernel**2 * before * after, source)
+
+
+def generator_work(config: Config, embedding: int = EMBEDDING) -> list[Work]:
+    c, z, full = config.width, config.ca_size, config.image_size**2
+    half, quarter = full // 4, full // 16
+    return [
+        convolution(full, 3, 3, c, source=True),
+        convolution(half, 4, c, 2 * c),
+        convolution(quarter, 4, 2 * c, 4 * c),
+        Work(2 * embedding * 2 * z, source=True),
+        convolution(quarter, 3, 4 * c + z, 4 * c),
+        *[convolution(quarter, 3, 4 * c, 4 * c)] * (2 * config.units),
+        convolution(quarter, 4, 4 * c, 2 * c),  # transposed: every place before is multiplied with the whole kernel
+        convolution(half, 4, 2 * c, c),
+        convolution(full, 3, c, 3),
+    ]
+
+
+def discriminator_work(config: Config, embedding: int = EMBEDDING) -> tuple[list[Work], list[Work]]:
+    """Of the layers before the text joins, and of those from there on."""
+    d, size, seen = config.d_width, config.image_size, []
+    widths = [3] + [min(d << i, d * config.d_widest) for i in range(size.bit_length() - 3)]
+    for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        seen.append(convolution((size >> (i + 1)) ** 2, 4, before, after, source=i == 0))
+    return seen, [
+        Work(2 * embedding * config.text_size, source=True),
+        convolution(16, 1, widths[-1] + config.text_size, 8 * d),
+        convolution(1, 4, 8 * d, 1),
+    ]
+
+
+def step_operations(config: Config, count: int, forwards: int = 1) -> int:
+    """Operations of one step on `count` pictures that its result needs.
+
+    D's update: two passes over the pictures, since the real and the mismatching pairs hold the same ones, three over
+    the joined text, and their gradients. G's: the edit and the way back with their gradients, and D
+    on the edit with its gradient for the picture alone. The picture of the way back is the edit: it has a gradient.
+    """
+    g, (seen, judged) = generator_work(config), discriminator_work(config)
+    first, d_first = g[0].operations, seen[0].operations
+    total = sum(work.of(forward=2 + (forwards - 1), weights=2, inputs=2) for work in g) + first
+    total += sum(work.of(forward=2, weights=2, inputs=2) for work in seen)
+    total += sum(work.of(forward=3, weights=3, inputs=3) for work in judged)
+    total += sum(work.of(forward=1, inputs=1) for work in seen + judged) + d_first
+    return total * count
+
+
+def edit_operations(config: Config, count: int) -> int:
+    return sum(work.operations for work in generator_work(config)) * count
+
+
+# ---------------------------------------------------------------------------------------------------------- the sides
+
+
+def arrays(case: str) -> dict[str, np.ndarray]:
+    """A random batch: image, embedding, mismatching embedding, noise."""
+    config, count = config_of(case), int(case.split(",")[2])
+    random = np.random.default_rng(0)
+    embedding = random.normal(size=(count, EMBEDDING)).astype(np.float32)
+    return {
+        "image": random.uniform(-1, 1, (count, config.image_size, config.image_size, 3)).astype(np.float32),
+        "embedding": embedding,
+        "mismatching": np.roll(embedding, 1, axis=0),
+        "noise": random.normal(size=(count, config.ca_size)).astype(np.float32),
+    }
+
+
+class Ours:
+    """Answers of the worker that runs the project's own step."""
+
+    def __init__(self) -> None:
+        cli.start_tensorflow()
+        self.made: dict[str, Any] = {}
+
+    def peak(self, precision: str, seconds: float) -> list[float]:
+        """Best rate of square matrix products, operations a second."""
+        import tensorflow as tf
+
+        dtype = tf.float32 if precision == "float32" else tf.bfloat16
+        product = tf.function(tf.matmul)
+
+        def rate(n: int) -> float:
+            a = tf.cast(tf.random.stateless_normal([n, n], [0, 0]), dtype)
+            product(a, a).numpy()
+            return 2 * n**3 / min(turns.times(lambda: product(a, a)[0, 0].numpy(), seconds / len(MATRICES), least=3))
+
+        return max(map(rate, MATRICES))
+
+    def step(self, case: str, precision: str, seconds: float) -> list[float]:
+        import tensorflow as tf
+
+        from simgan_tf.methods.simgan import SIMGAN
+
+        if case + precision not in self.made:
+            self.made.clear()
+            batch = arrays(case)
+            inputs = {name: tf.constant(batch[name]) for name in ("image", "embedding")}
+            inputs["class_id"] = tf.range(len(batch["image"]))
+            method = SIMGAN(config_of(case, precision), EMBEDDING, steps_per_epoch=500)
+            step = tf.Variable(0, dtype=tf.int64)
+
+            def run() -> dict[str, float]:
+                scalars = {name: float(value) for name, value in method.train_step(inputs, step).items()}
+                step.assign_add(1)
+                return scalars
+
+            run()
+            self.made[case + precision] = run
+        return turns.times(self.made[case + precision], seconds)
+
+
+class Torch:
+    """Answers of the worker that runs the same step in PyTorch."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Any] = {}
+
+    def peak(self, precision: str, seconds: float) -> list[float]:
+        import torch
+
+        dtype = torch.float32 if precision == "float32" else torch.bfloat16
+
+        def rate(n: int) -> float:
+            a = torch.randn(n, n).to(dtype)
+            return 2 * n**3 / min(turns.times(lambda: a @ a, seconds / len(MATRICES), least=4)[1:])
+
+        return max(map(rate, MATRICES))
+
+    def step(self, case: str, precision: str, peer: str, seconds: float) -> list[float]:
+        import torch
+
+        from benchmarks import torch_simgan
+
+        key = (case, precision, peer)
+        if key not in self.made:
+            if not any(case == made[0] and precision == made[1] for made in self.made):
+                self.made.clear()
+            batch = arrays(case)
+            image = torch_simgan.as_images(batch["image"])
+            others = [torch.from_numpy(batch[name]) for name in ("embedding", "mismatching", "noise")]
+            compiled, forwards = PEERS[peer]
+            method = torch_simgan.SIMGAN(config_of(case), EMBEDDING, precision, compiled)
+
+            def run() -> dict[str, float]:
+                scalars = method.train_step(image, *others, forwards=forwards)
+                return {name: float(value) for name, value in scalars.items()}
+
+            run(), run()
+            self.made[key] = run
+        return turns.times(self.made[key], seconds)
+
+
+# ------------------------------------------------------------------------------------------------------------- the run
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    if values.side:
+        side = Ours() if values.side == "ours" else Torch()
+        turns.serve(lambda verb, **question: getattr(side, verb)(**question))
+        return
+    for case in values.case:
+        for precision in values.precision:
+            print(json.dumps(measure(case, precision, values.peer, values.rounds, values.seconds)), flush=True)
+
+
+def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -> dict[str, Any]:
+    about = turns.machine()
+    workers = {side: turns.Worker("benchmarks.train_step", side) for side in ("ours", *([peer] * (peer != "none")))}
+    question = {"verb": "step", "case": case, "precision": precision}
+    sides = [("ours", workers["ours"], question)]
+    if peer != "none":
+        sides += [(name, workers[peer], {**question, "peer": name}) for name in PEERS]
+    for _, worker, asked in sides:  # builds, compiles and warms up
+        worker.ask(**asked, seconds=0)
+    peaks = [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
+    found = turns.in_turns(sides, rounds, seconds)
+    peaks += [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
+    for worker in workers.values():
+        worker.close()
+
+    medians = {name: statistics.median(turn) for name, turn in found.items()}
+    config, count = config_of(case), int(case.split(",")[2])
+    operations = step_operations(config, count)
+    line = {
+        "benchmark": "train_step",
+        "image_size": config.image_size,
+        "width": config.width,
+        "batch_size": count,
+        "precision": precision,
+        "images_per_second": round(count / medians["ours"], 3),
+        "seconds": round(medians["ours"], 4),
+        "range": [round(min(found["ours"]), 4), round(max(found["ours"]), 4)],
+        "operations": operations,
+        "gflops": round(operations / medians["ours"] / 1e9, 1),
+        "peak_gflops": round(max(peaks) / 1e9, 1),
+        "share_of_peak": round(operations / medians["ours"] / max(peaks), 3),
+    }
+    if peer != "none":
+        line["peer"] = {
+            name: {"seconds": round(medians[name], 4), "range": [round(min(turn), 4), round(max(turn), 4)]}
+            for name, turn in found.items()
+            if name != "ours"
+        }
+        for forwards in (1, 2):
+            best = min((name for name in PEERS if PEERS[name][1] == forwards), key=medians.get)
+            line[f"ratio_{forwards}"] = round(medians[best] / medians["ours"], 3)
+    return line | {"rounds": rounds, **about}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    cli.run(main, define_flags)

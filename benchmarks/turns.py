@@ -1,0 +1,78 @@
+"""Worker processes that stay up and measure when they are told, so that two sides can take turns of seconds.
+Knows neither TensorFlow nor PyTorch."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+class Worker:
+    """A process of `python -m module --side=...` that answers one JSON line for one JSON line."""
+
+    def __init__(self, module: str, side: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, f"--side={side}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def ask(self, **question: Any) -> Any:
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+        line = self.process.stdout.readline()
+        if not line:
+            raise ValueError(f"the worker ended with code {self.process.wait()} at {question}; its errors stand above.")
+        return json.loads(line)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(answer: Callable[..., Any]) -> None:
+    """The worker's side: calls `answer` with each question until its standard input ends."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not stand between the answers
+    for line in sys.stdin:
+        print(json.dumps(answer(**json.loads(line))), file=replies, flush=True)
+
+
+def times(step: Callable[[], object], seconds: float, least: int = 2) -> list[float]:
+    """Durations of calls of `step`, at least `least` of them, until `seconds` are over."""
+    found: list[float] = []
+    began = time.perf_counter()
+    while len(found) < least or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        step()
+        found.append(time.perf_counter() - start)
+    return found
+
+
+def in_turns(
+    sides: Sequence[tuple[str, Worker, dict[str, Any]]], rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Asks every side (name, worker, question) in every round; the median seconds of each side's rounds.
+
+    The order is turned round in every second round, so that no side always follows the same other one.
+    """
+    found: dict[str, list[float]] = {name: [] for name, _, _ in sides}
+    for i in range(rounds):
+        for name, worker, question in sides if i % 2 == 0 else sides[::-1]:
+            found[name].append(statistics.median(worker.ask(**question, seconds=seconds)))
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know of the machine: cores, how busy it was before (1 minute), processor's matrix units."""
+    flags: set[str] = set()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = next((set(line.split()) for line in file if line.startswith("flags")), flags)
+    units = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    return {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 2), "units": units}

@@ -1,0 +1,149 @@
+"""Checkpoints of a run directory: written whole or not at all, checked when they are read, kept by number.
+Knows no method, no network and no loop."""
+
+import os
+import re
+import tempfile
+
+import tensorflow as tf
+
+from simgan_tf.files import write_text
+
+Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
+FOLDER = "checkpoints"
+VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
+# What TensorFlow raises for missing, cut and changed files.
+DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
+
+
+def checkpoint_of(parts: Parts, **others: tf.Variable) -> tf.train.Checkpoint:
+    """A checkpoint of raw variables, keyed by part and place in the part's list.
+
+    Keras objects are not handed over: Keras 3 hides layers kept in lists from checkpoints, without a word.
+    """
+    modules = {}
+    for part, variables in parts.items():
+        modules[part] = tf.Module()
+        modules[part].v = {f"{i:04d}": variable for i, variable in enumerate(variables)}
+    return tf.train.Checkpoint(**modules, **others)
+
+
+def steps(run_dir: str, ending: str = r"\.index") -> list[int]:
+    """Steps of the finished checkpoints, from oldest to newest. The .index is written last and makes it finished."""
+    folder = os.path.join(run_dir, FOLDER)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return sorted({int(found[1]) for name in names if (found := re.fullmatch(rf"ckpt-(\d+){ending}", name))})
+
+
+def path_of(run_dir: str, step: int) -> str:
+    return os.path.join(run_dir, FOLDER, f"ckpt-{step}")
+
+
+def latest_checkpoint(run_dir: str) -> str:
+    """Path of the newest checkpoint. Raises: FileNotFoundError where there is none yet."""
+    found = steps(run_dir)
+    if not found:
+        raise FileNotFoundError(f"{run_dir!r} has no checkpoint yet: train it with run_train.py first.")
+    return path_of(run_dir, found[-1])
+
+
+def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, keep_every: int = 0) -> str:
+    """Writes the checkpoint of `step`; the newest `keep` stay, and those of every `keep_every`th step.
+
+    Returns its path. Raises: OSError in one line where it cannot be written; the ones before stay.
+    """
+    folder, path, before = os.path.join(run_dir, FOLDER), path_of(run_dir, step), steps(run_dir)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
+            checkpoint.write(os.path.join(scratch, "ckpt"))
+            _remove(run_dir, step)
+            for name in sorted(os.listdir(scratch)):  # .data-00000-of-00001 before .index
+                if name.startswith("ckpt."):
+                    os.replace(os.path.join(scratch, name), path + name.removeprefix("ckpt"))
+        # Whatever is newer was passed over as damaged when this training resumed.
+        kept = [old for old in steps(run_dir) if old <= step]
+        kept = [old for old in kept[:-keep] if keep_every and old % keep_every == 0] + kept[-keep:]
+        names = "".join(f'all_model_checkpoint_paths: "ckpt-{old}"\n' for old in kept)
+        write_text(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "ckpt-{step}"\n{names}')  # TensorFlow's
+        for old in set(steps(run_dir, r"\..*")) - set(kept):
+            _remove(run_dir, old)
+    except (tf.errors.OpError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).split(";")[-1].strip()
+        last = path_of(run_dir, before[-1]) if before else "none yet"
+        raise OSError(
+            f"the checkpoint of step {step} cannot be written to {folder} ({reason}); last whole one: {last}. "
+            "Make room and run the same command again."
+        ) from None
+    return path
+
+
+def restore(run_dir: str, parts: Parts) -> int | None:
+    """Fills every variable from the newest checkpoint that is whole; returns its step, or None where there is none yet.
+
+    Says in one line which damaged ones it passed over. Raises: ValueError where all are damaged, or the checkpoint is
+    one of other networks.
+    """
+    found = steps(run_dir)
+    return _newest_whole(run_dir, parts, found, others_allowed=False) if found else None
+
+
+def restore_parts(run_dir: str, parts: Parts) -> int:
+    """As `restore`, of these parts alone, such as the generator's; a missing checkpoint raises FileNotFoundError."""
+    latest_checkpoint(run_dir)
+    return _newest_whole(run_dir, parts, steps(run_dir), others_allowed=True)
+
+
+def _newest_whole(run_dir: str, parts: Parts, found: list[int], others_allowed: bool) -> int:
+    for step in steps(run_dir, r"\..*"):
+        if step > found[-1]:
+            print(f"{path_of(run_dir, step)} has no .index, so it is not whole; going back to step {found[-1]}")
+    reason = ""
+    for step, before in zip(reversed(found), [*reversed(found[:-1]), None], strict=True):
+        path = path_of(run_dir, step)
+        try:
+            _fill(path, parts, others_allowed)
+        except DAMAGE as error:
+            reason = f"{path} is damaged ({type(error).__name__})"
+            if before is not None:
+                print(f"{reason}; going back to step {before}")
+        else:
+            return step
+    raise ValueError(f"{reason}, and no other is left: put back a copy of it, or start again in another --run_dir.")
+
+
+def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
+    """Assigns every variable its value in the file, whose checksums TensorFlow compares as it reads."""
+    reader = tf.train.load_checkpoint(path)
+    shapes = reader.get_variable_to_shape_map()
+    wanted = {f"{part}/v/{i:04d}{VALUE}": v for part, variables in parts.items() for i, v in enumerate(variables)}
+    here = {name.split("/v/")[0] for name in wanted}
+    differing = [
+        f"{_spoken(name)} is {shapes.get(name, 'missing')} there, {list(variable.shape)} now"
+        for name, variable in wanted.items()
+        if shapes.get(name) != list(variable.shape)
+    ]
+    for name in sorted(shapes):
+        part = name.split("/v/")[0]
+        if "/v/" in name and name not in wanted and (part in here or not others_allowed):
+            differing.append(f"{_spoken(name)} is {shapes[name]} there, missing now")
+    if differing:
+        raise ValueError(
+            f"{path} holds other networks, or those of another version ({'; '.join(differing[:2])}"
+            f"{'; ...' if differing[2:] else ''}): choose another --run_dir, or give the flags it was trained with."
+        )
+    for name, variable in wanted.items():
+        variable.assign(reader.get_tensor(name))
+
+
+def _spoken(name: str) -> str:
+    part, i = name.removesuffix(VALUE).split("/v/")
+    return f"{part} variable {int(i)}"
+
+
+def _remove(run_dir: str, step: int) -> None:
+    """Deletes a checkpoint, the .index first: without it the rest counts for nothing."""
+    folder = os.path.join(run_dir, FOLDER)
+    names = [name for name in os.listdir(folder) if name.startswith(f"ckpt-{step}.")]
+    for name in sorted(names, key=lambda name: not name.endswith(".index")):
+        os.unlink(os.path.join(folder, name))

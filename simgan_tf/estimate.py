@@ -1,0 +1,144 @@
+"""What a training will cost: parameters, multiplications, memory and hours, before it is begun. Writes nothing.
+Knows no file; of a method its two networks, edit and train_step."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from simgan_tf import config as configs
+from simgan_tf.config import Config
+
+SHARE = 0.4  # of the matrix-product peak that a step is taken to reach where it is not run
+CHEAP = 60.0  # seconds that running a few real steps may take
+TIMED = 3  # of them, after one that is not timed
+IN_PLACE = {"ReadVariableOp", "Identity", "Reshape", "StopGradient", "ExpandDims", "Squeeze", "IdentityN", "Const"}
+
+
+def needed(graph: tf.Graph) -> list[tf.Operation]:
+    """Operations that running a traced function executes, in their order: what its results and assignments stand on."""
+    waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
+    reached = set()
+    while waiting:
+        op = waiting.pop()
+        if op not in reached:
+            reached.add(op)
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return [op for op in graph.get_operations() if op in reached]
+
+
+def multiply_adds(graph: tf.Graph) -> int:
+    """Multiply-adds of the convolutions and matrix products of a traced function, forward or backward, once run."""
+
+    def size(tensor: tf.Tensor) -> int:
+        return math.prod(tensor.shape)
+
+    total = 0
+    for op in needed(graph):
+        if op.type == "Conv2D":  # picture, kernel [h, w, in, out]
+            total += size(op.outputs[0]) * math.prod(op.inputs[1].shape[:3])
+        elif op.type == "Conv2DBackpropInput":  # sizes, kernel, gradient [B, H, W, out]; also a transposed convolution
+            total += size(op.inputs[2]) * math.prod(op.inputs[1].shape[:3])
+        elif op.type == "Conv2DBackpropFilter":  # picture, sizes, gradient -> kernel
+            total += size(op.inputs[2]) * math.prod(op.outputs[0].shape[:3])
+        elif op.type == "MatMul":
+            total += size(op.outputs[0]) * op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1]
+    return total
+
+
+def peak_bytes(graph: tf.Graph) -> int:
+    """Most bytes of tensors alive at once when a traced function's operations run in the order they were traced.
+
+    A tensor lives from its operation to its last reader. Workspace of the kernels is not counted, nor are operations
+    that write over their input, nor those that run at the same time as others.
+    """
+    operations = needed(graph)
+    last = {}
+    for place, op in enumerate(operations):
+        for tensor in op.inputs:
+            last[tensor.ref()] = place
+    ending: dict[int, int] = {}
+    alive = most = 0
+    for place, op in enumerate(operations):
+        for tensor in op.outputs:
+            numbers = tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype.is_bool
+            if numbers and op.type not in IN_PLACE and tensor.shape.is_fully_defined():
+                size = math.prod(tensor.shape) * tensor.dtype.size
+                alive += size
+                end = last.get(tensor.ref(), place)
+                ending[end] = ending.get(end, 0) + size
+        most = max(most, alive)
+        alive -= ending.pop(place, 0)
+    return most
+
+
+def matrix_peak(dtype: tf.DType, size: int = 2048) -> float:
+    """Multiply-adds a second of a square matrix product, the best of five."""
+    matrix = tf.cast(tf.random.stateless_normal([size, size], [0, 0]), dtype)
+    product = tf.function(tf.matmul, autograph=False)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        product(matrix, matrix)[0, 0].numpy()
+        seconds.append(time.perf_counter() - start)
+    return size**3 / min(seconds[1:])
+
+
+def report(
+    method: Any, config: Config, preset: str, batches: Iterable[dict[str, tf.Tensor]], images: int, steps: int
+) -> str:
+    """The text of --dry_run. images: pictures in the training split. Takes a few real steps where they are cheap."""
+    differing = configs.differences(config, configs.PRESETS[preset])
+    lines = [f"--preset={preset}, resolved; * marks what differs from the preset:"]
+    for field in dataclasses.fields(Config):
+        text = f"  {field.name:<20}{getattr(config, field.name)!r}"
+        if field.name in differing:
+            text = f"* {text[2:]}   (preset: {differing[field.name][1]!r})"
+        lines.append(text)
+
+    batches = iter(batches)
+    batch = next(batches)
+    image, embedding = tf.TensorSpec([1, *batch["image"].shape[1:]]), tf.TensorSpec([1, batch["embedding"].shape[1]])
+
+    def traced(function: Any, *specs: Any) -> tf.Graph:
+        return tf.function(function, autograph=False).get_concrete_function(*specs).graph
+
+    forward = {
+        "G": multiply_adds(traced(method.edit, image, embedding, tf.TensorSpec([1, config.ca_size]))),
+        "D": multiply_adds(traced(method.discriminator, image, embedding)),
+    }
+    networks = {"G": method.generator, "D": method.discriminator}
+    for name, network in networks.items():
+        lines.append(f"{name}: {network.count_params():,} parameters, {forward[name] / 1e9:.3g} GMAC a picture forward")
+    step = tf.Variable(0, dtype=tf.int64)
+    graph = traced(lambda batch, step: method.update(method.prepare(batch, step)), batch, step)
+    work = multiply_adds(graph)
+    lines.append(f"a step: {work / 1e9:.4g} GMAC on {config.batch_size} pictures, forward and backward")
+    per_epoch = images // config.batch_size
+    epochs = steps / per_epoch
+    lines.append(f"length: {steps:,} steps = {epochs:.4g} epochs of {per_epoch:,} steps ({images:,} pictures)")
+
+    held = sum(math.prod(v.shape) * v.dtype.size for part in method.variables().values() for v in part)
+    tensors = peak_bytes(graph)
+    lines.append(
+        f"memory: about {(held + tensors) / 2**30:.2g} GB on one device: {held / 2**30:.2g} of weights and optimizers, "
+        f"{tensors / 2**30:.2g} of a step's tensors (alive at once when its operations run one by one as they are "
+        "written; no workspace), beside TensorFlow and the encoded pictures"
+    )
+
+    peak = matrix_peak(tf.as_dtype(config.precision.removeprefix("mixed_")))
+    seconds, how = work / peak / SHARE, f"at {SHARE:.0%} of this machine's {2 * peak / 1e9:,.0f} GFLOP/s; not run"
+    if (TIMED + 2) * seconds < CHEAP:
+        took = []
+        for _ in range(TIMED + 1):
+            start = time.perf_counter()
+            float(method.train_step(batch, step)["g_loss"])
+            batch = next(batches)
+            took.append(time.perf_counter() - start)
+        seconds, how = min(took[1:]), f"the best of {TIMED} steps run here on one device"
+    lines.append(f"time: about {steps * seconds / 3600:.2g} hours: {seconds:.3g} s a step, {how}")
+    lines.append("nothing was written")
+    return "\n".join(lines)

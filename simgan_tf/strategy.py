@@ -1,0 +1,178 @@
+"""Where a training runs: one device, the devices of one machine, or several machines, by tf.distribute.
+Knows no network, no file and no loop; of a method its prepare, update and average."""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+NAMES = ("auto", "none", "mirrored", "multi_worker")
+TF_CONFIG = (
+    'TF_CONFIG=\'{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}\''
+)
+
+LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError, tf.errors.CancelledError)
+
+
+def workers() -> int:
+    """How many processes the cluster of the variable TF_CONFIG names; 0 without one.
+
+    Raises: ValueError where TF_CONFIG cannot be read.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        cluster = json.loads(text or "{}").get("cluster", {})
+        return sum(len(cluster.get(job, [])) for job in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"TF_CONFIG={text!r} cannot be read ({error}); for example {TF_CONFIG}.") from None
+
+
+class Replicas:
+    """The devices of a training, each holding a copy of every variable and an equal share of every batch.
+
+    count: of all machines together. chief: whether this process is the one that writes. alone: whether it is the only
+    one.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
+        self.strategy = strategy
+        self.count = strategy.num_replicas_in_sync if strategy else 1
+        resolver = strategy.cluster_resolver if strategy else None
+        self.alone = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self.chief = self.alone or resolver.task_type == "chief" or (
+            resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
+        )  # fmt: skip
+        self._sum = tf.function(self._sum_of_workers)
+
+    def require_shares(self, batch_size: int) -> None:
+        """Raises: ValueError where a batch cannot be cut into equal parts, one a replica."""
+        if batch_size % self.count:
+            raise ValueError(
+                f"batch_size={batch_size} cannot be shared out equally over {self.count} devices; try "
+                f"{max(1, round(batch_size / self.count)) * self.count}, or --strategy=none."
+            )
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Inside, variables are made on every replica."""
+        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+    def train_step(self, method: Any) -> Callable[..., dict[str, tf.Tensor]]:
+        """The method's train_step(batch, step, measure), over all replicas; `batch` is the whole, global batch.
+
+        One replica: the method's own. Several: `prepare` sees the whole batch, so mismatching texts, noise and
+        own_text are what they are on one device; each replica then updates on its rows.
+        """
+        if self.count == 1:
+            return method.train_step
+        if method.config.xla:
+            raise ValueError(f"xla=True compiles for one device, not for {self.count}: choose one device, or no XLA.")
+
+        names: list[str] = []
+
+        def update(rows: dict[str, tf.Tensor], measure: tf.Tensor | bool) -> tf.Tensor:
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            terms = method.update({name: self._share(value, index) for name, value in rows.items()}, measure)
+            names[:] = terms
+            return tf.stack(list(terms.values()))
+
+        @tf.function(autograph=False)
+        def over_replicas(batch, step, measure):
+            rows = method.prepare(batch, step)
+            shares = self.strategy.run(update, (rows, measure))
+            terms = self.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
+            method.average(step)
+            return dict(zip(names, tf.unstack(terms), strict=True))
+
+        def train_step(batch, step, measure=False):
+            with self._told():
+                return over_replicas(batch, tf.convert_to_tensor(step), measure)
+
+        return train_step
+
+    def _share(self, rows: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """The rows of the replica `index`: an equal part of all, in their order."""
+        count = rows.shape[0] // self.count
+        return tf.ensure_shape(rows[index * count : (index + 1) * count], [count, *rows.shape[1:]])
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says True. Every process must ask, in the same order; it also waits for all of them."""
+        if self.alone:
+            return flag
+        with self._told():
+            return bool(self._sum(tf.constant(int(flag))) > 0)
+
+    def require_equal(self, step: int) -> None:
+        """Raises: ValueError where the processes are about to start from different steps."""
+        if not self.alone:
+            with self._told():
+                mean = int(self._sum(tf.constant(step))) / self.count
+            if self.any(step != mean):  # all of them must learn of it
+                raise ValueError(
+                    f"this worker has the checkpoint of step {step}, others have another: --run_dir must be one folder "
+                    "that all workers see."
+                )
+
+    def _sum_of_workers(self, value: tf.Tensor) -> tf.Tensor:
+        values = self.strategy.run(tf.identity, (value,))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns the loss of another worker into one line."""
+        try:
+            yield
+        except LOST as error:
+            if self.alone:
+                raise
+            raise ConnectionError(
+                f"another worker is lost ({type(error).__name__}); start all of them again with the same command, they "
+                "go on from the last checkpoint."
+            ) from None
+
+
+def choose(name: str) -> Replicas:
+    """The replicas that --strategy=`name` asks for; must come before TensorFlow's first operation.
+
+    auto: the cluster of TF_CONFIG where it has more than one process, else all GPUs where there are several, else one
+    device. mirrored: all GPUs, or all logical CPUs where there is none. multi_worker waits for the other processes.
+    Raises: ValueError for an unknown name, or a cluster that TF_CONFIG does not give.
+    """
+    if name not in NAMES:
+        raise ValueError(f"strategy={name!r} is not one of {', '.join(map(repr, NAMES))}.")
+    count = workers()
+    if name == "multi_worker" and not count:
+        raise ValueError(f"strategy='multi_worker' needs the cluster in the environment, for example {TF_CONFIG}.")
+    if name == "multi_worker" or (name == "auto" and count > 1):
+        print(f"waiting for the {count} workers of TF_CONFIG", flush=True)
+        return Replicas(tf.distribute.MultiWorkerMirroredStrategy())
+    if name == "mirrored" or (name == "auto" and len(tf.config.list_physical_devices("GPU")) > 1):
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return Replicas(tf.distribute.MirroredStrategy([device.name for device in devices]))
+    return Replicas()
+
+
+def precision(name: str) -> str:
+    """The precision that --precision=`name` means on this machine; "auto" is resolved, everything else stays.
+
+    auto: mixed_bfloat16 on GPUs of compute capability 8.0 or more, and on a CPU with AMX; else float32.
+    Differs: a CPU with AVX512-BF16 but without AMX also takes float32; there bfloat16 was slower in every trial.
+    """
+    if name != "auto":
+        return name
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capable = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
+        return "mixed_bfloat16" if min(capable) >= (8, 0) else "float32"
+    return "mixed_bfloat16" if "amx_bf16" in _cpu_flags() else "float32"
+
+
+def _cpu_flags() -> set[str]:
+    """Names of what the processor can do; empty where the system does not tell."""
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            return {flag for line in file if line.startswith("flags") for flag in line.split()}
+    except OSError:
+        return set()

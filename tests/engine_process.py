@@ -1,0 +1,118 @@
+"""Trainings that need a process of their own, for tests/test_engine.py: several devices, several workers, many kills.
+
+python -m tests.engine_process mirrored|worker|killed RUN_DIR ...
+"""
+
+import dataclasses
+import os
+import random
+import signal
+import sys
+import time
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from simgan_tf import checkpoints, layers, strategy, training
+from simgan_tf.methods import METHODS
+from tests.conftest import EMBEDDING, TINY, random_batch
+
+IMAGES = 8  # two steps an epoch
+# A large epsilon keeps Adam's steps smooth in the gradients: rounding stays rounding.
+CONFIG = dataclasses.replace(
+    TINY, units=0, steps=3, own_text=0.25, ema_decay=0.9, adam_epsilon=1e-2, checkpoint_every=1, keep_checkpoints=9
+)
+
+
+def batches(step):
+    while True:
+        yield random_batch(step)
+        step += 1
+
+
+def train(run_dir, config=CONFIG, replicas=None):
+    keras.utils.set_random_seed(config.seed)
+    replicas = replicas or strategy.Replicas()
+    with replicas.scope():
+        method = METHODS[config.method](config, EMBEDDING, IMAGES // config.batch_size)
+    training.train(method, batches, config, run_dir, IMAGES, replicas=replicas)
+    return method
+
+
+def mirrored(run_dir):
+    """Three steps on two logical CPU devices; then batch norm of both kinds against numpy."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    replicas = strategy.choose("mirrored")
+    assert (replicas.count, replicas.chief, replicas.alone) == (2, True, True)
+    method = train(run_dir, replicas=replicas)
+    for part, variables in method.variables().items():
+        for i, variable in enumerate(variables):
+            first, second = (copy.numpy() for copy in variable.values)
+            np.testing.assert_array_equal(first, second, err_msg=f"{part} {i}")
+
+    x = np.random.default_rng(0).normal(3.0, 2.0, [4, 3, 3, 2]).astype(np.float32)
+    for synchronised in (True, False):
+        with replicas.scope():
+            norm = layers.BatchNorm(synchronised)
+            norm(tf.zeros([1, 3, 3, 2]))
+            norm.gamma.assign([1.0, 1.0])
+
+        def call(norm=norm):
+            index = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return norm(tf.constant(x)[2 * index : 2 * index + 2], training=True)
+
+        found = tf.concat(replicas.strategy.experimental_local_results(replicas.strategy.run(call)), 0)
+        groups = [x] if synchronised else [x[:2], x[2:]]
+        expected = [(g - g.mean((0, 1, 2))) / np.sqrt(g.var((0, 1, 2)) + 1e-5) for g in groups]
+        np.testing.assert_allclose(found, np.concatenate(expected), atol=2e-6)
+        mean = np.mean([g.mean((0, 1, 2)) for g in groups], 0)
+        variance = np.mean([g.var((0, 1, 2), ddof=1) for g in groups], 0)
+        for moving, batch in ((norm.mean, 0.1 * mean), (norm.variance, 0.9 + 0.1 * variance)):
+            for copy in moving.value.values:
+                np.testing.assert_allclose(copy, batch, rtol=1e-5)
+
+
+def worker(run_dir):
+    """Goes on in `run_dir`, as one of the processes that TF_CONFIG names."""
+    replicas = strategy.choose("auto")
+    print("count", replicas.count, "chief", replicas.chief)
+    train(run_dir, replicas=replicas)
+
+
+def killed(run_dir, steps, kills, seed):
+    """Starts a training that saves at every step `kills` times and kills it -9 at a random moment; then lets it end.
+
+    Each attempt is forked before TensorFlow has done anything, which saves its import.
+    """
+    config = dataclasses.replace(CONFIG, steps=int(steps), keep_checkpoints=2, log_every=1)
+    draw = random.Random(int(seed))
+    reached = []
+    for attempt in range(int(kills) + 1):
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            with training.entered(run_dir):
+                train(run_dir, config)
+            os._exit(0)
+        if attempt < int(kills):
+            before = checkpoints.steps(run_dir)
+            if attempt % 3 == 0:  # while it starts; else some steps after its first checkpoint
+                time.sleep(draw.uniform(0, 4))
+            else:
+                until = time.monotonic() + 60
+                while checkpoints.steps(run_dir) == before and time.monotonic() < until:
+                    time.sleep(0.001)
+                time.sleep(draw.uniform(0, 0.3))
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        reached.append((checkpoints.steps(run_dir) or [0])[-1])
+    print("reached", *reached)
+    assert os.waitstatus_to_exitcode(status) == 0, status
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])

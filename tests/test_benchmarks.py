@@ -1,0 +1,104 @@
+"""The benchmarks: operations counted by hand against those of the traced graphs, and PyTorch's side against ours."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import train_step, turns
+from simgan_tf import estimate
+from simgan_tf.methods.simgan import SIMGAN
+from tests.conftest import run
+
+D = train_step.EMBEDDING
+
+
+def tiny(**switches):
+    """A case's own configuration, cut down."""
+    config = train_step.config_of("64,32,16")
+    return dataclasses.replace(config, width=4, d_width=4, units=1, image_size=32, load_size=38, **switches)
+
+
+def test_operations_of_a_step_are_those_of_its_graph():
+    """Counted from the layer table on one side, from TensorFlow's graph of the step on the other: two for each
+    multiply-add. TensorFlow leaves out what nothing needs, once its graph is pruned; so is the hand's sum."""
+    config = tiny(batch_size=4)
+    method = SIMGAN(config, D, 10)
+    batch = {
+        "image": tf.zeros([4, 32, 32, 3]),
+        "embedding": tf.zeros([4, D]),
+        "class_id": tf.zeros([4], tf.int32),
+    }
+    graph = method.train_step.get_concrete_function(batch, tf.Variable(0, dtype=tf.int64), False).graph
+    assert train_step.step_operations(config, 4) == 2 * estimate.multiply_adds(graph)
+
+
+def test_operations_of_an_edit_are_those_of_its_graph():
+    config = tiny()
+    method = SIMGAN(config, D)
+    specs = tf.TensorSpec([2, 32, 32, 3]), tf.TensorSpec([2, D]), tf.TensorSpec([2, config.ca_size])
+    graph = tf.function(method.edit, autograph=False).get_concrete_function(*specs).graph
+    assert train_step.edit_operations(config, 2) == 2 * estimate.multiply_adds(graph)
+
+
+def test_the_papers_step():
+    """About six times the generator's 89.7 GMAC a picture, and D's share below a twentieth."""
+    config = train_step.config_of("256,64,2")
+    whole = train_step.step_operations(config, 1)
+    generator = train_step.edit_operations(config, 1)
+    assert 6.0 < whole / generator < 6.3
+    second = train_step.step_operations(config, 1, forwards=2)
+    assert second - whole == generator
+
+
+@pytest.mark.parametrize("forwards", [1, 2])
+def test_pytorchs_step_is_ours(forwards):
+    """Same weights, batch and noise: the terms of three steps agree, so that both sides do the same work."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed; only the benchmarks' --peer=torch needs it")
+    from benchmarks import torch_simgan
+
+    config = tiny(batch_size=4)
+    method = SIMGAN(config, D, 10)
+    peer = torch_simgan.SIMGAN(config, D, "float32")
+    torch_simgan.copy_weights(peer.generator, [v.numpy() for v in method.generator.trainable_variables])
+    torch_simgan.copy_weights(peer.discriminator, [v.numpy() for v in method.discriminator.trainable_variables])
+    random = np.random.default_rng(0)
+    for step in range(3):
+        image = random.uniform(-1, 1, (4, 32, 32, 3)).astype(np.float32)
+        embedding = random.normal(size=(4, D)).astype(np.float32)
+        batch = {"image": tf.constant(image), "embedding": tf.constant(embedding), "class_id": tf.range(4)}
+        noise = method.prepare(batch, tf.constant(step, tf.int64))["noise"].numpy()
+        ours = {name: float(v) for name, v in method.train_step(batch, tf.constant(step, tf.int64)).items()}
+        inputs = [torch.from_numpy(a.copy()) for a in (embedding, np.roll(embedding, 1, axis=0), noise)]
+        theirs = peer.train_step(torch_simgan.as_images(image), *inputs, forwards=forwards)
+        for name, value in theirs.items():
+            # Adam's first steps are of the rate's length whatever the gradient: rounding grows by it.
+            assert float(value) == pytest.approx(ours[name], rel=2e-3, abs=2e-4), (step, name)
+
+
+def test_turns():
+    """Every side is asked once a round, and the order turns round."""
+
+    class Side:
+        def __init__(self, name):
+            self.name = name
+
+        def ask(self, seconds, **question):
+            asked.append(self.name)
+            return [3.0, 1.0, 2.0]
+
+    asked = []
+    found = turns.in_turns([(name, Side(name), {}) for name in "abc"], 3, 0.0)
+    assert asked == [*"abc", *"cba", *"abc"] and found == {name: [2.0] * 3 for name in "abc"}
+    calls = []
+    assert len(turns.times(lambda: calls.append(0), 0.0, least=4)) == 4 == len(calls)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train_step", "inference"])
+def test_a_benchmark_prints_json(name):
+    done = run("-m", f"benchmarks.{name}", "--case=64,32,16", "--precision=float32", "--rounds=1", "--seconds=0")
+    line = json.loads(done.stdout)
+    assert line["benchmark"] == name and line["images_per_second"] > 0 and 0 < line["share_of_peak"] < 1
