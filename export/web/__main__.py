@@ -1,0 +1,192 @@
+"""Builds a static page that edits pictures in the browser, with a run's .tflite and LiteRT.js inside.
+
+python -m export.web --run_dir=runs/demo --out_dir=site
+"""
+
+import io
+import itertools
+import json
+import os
+import shutil
+import zipfile
+from typing import Any
+
+from absl import flags
+from PIL import Image
+
+from export.web import litert
+from simgan_tf import cli, files
+from simgan_tf import config as configs
+
+PAGE = os.path.join(litert.HERE, "page")
+FORMAT_VERSION = 1  # of contract.json and of site.json
+SAMPLES = 8
+SAMPLE_SIZE = 256  # pixels of a drawn sample
+CONTRACT = "contract.json"  # export/tflite.py's; that module starts TensorFlow, which this command does without
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Run directory whose export the page shows.", required=True)
+    flags.DEFINE_string("out_dir", None, "Folder to write, replaced as a whole.", required=True)
+    flags.DEFINE_string("variant", None, "Which .tflite of RUN_DIR/export: its name, or what follows 'simgan' in it.")
+    flags.DEFINE_string("tflite", None, "The .tflite to take instead, from anywhere.")
+    flags.DEFINE_string("records_dir", None, "Sample pictures: the first test ones of these records, which are then "
+                                             "on the page; default flowers drawn now.")  # fmt: skip
+    flags.DEFINE_string("litert", None, "Folder with @litertjs/core, for a machine without npm; default: npm ci.")
+
+
+def build(
+    run_dir: str,
+    out_dir: str,
+    variant: str | None = None,
+    tflite: str | None = None,
+    records_dir: str | None = None,
+    litert_dir: str | None = None,
+) -> dict[str, Any]:
+    """Writes the site as a whole or not at all; returns the content of its site.json.
+
+    variant, tflite, records_dir, litert_dir: see the flags.
+    Raises: ValueError, FileNotFoundError where run_dir, the .tflite, the records or LiteRT.js are not what they should
+    be, or out_dir holds something else.
+    """
+    from tqdm import tqdm
+
+    config, _ = configs.load(run_dir)
+    out_dir = os.path.abspath(out_dir)
+    if os.path.exists(out_dir) and not os.path.isfile(os.path.join(out_dir, "site.json")):
+        if not os.path.isdir(out_dir) or os.listdir(out_dir):
+            raise ValueError(f"{out_dir!r} exists and is no page: it has no site.json. Choose another --out_dir.")
+    model = find_model(run_dir, variant, tflite)
+    contract, vocabulary = read_packed(model)
+    modules = litert.find(litert_dir)
+    samples = recorded_samples(records_dir) if records_dir else drawn_samples()
+
+    with files.replacing_folder(out_dir) as site:
+        shutil.copytree(PAGE, site, dirs_exist_ok=True)
+        for folder in ("model", "samples"):
+            os.mkdir(os.path.join(site, folder))
+        facts: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "model": f"model/{os.path.basename(model)}",
+            "vocabulary": vocabulary and "model/vocabulary.txt",
+            "litert": litert.wanted_version(),
+            "limits": _limits(),
+            "sentences": list(config.sentences),
+            "samples": [],
+        }
+        shutil.copyfile(model, os.path.join(site, facts["model"]))
+        if vocabulary:
+            _write(site, facts["vocabulary"], vocabulary)
+        for name, title, data in samples:
+            facts["samples"].append({"file": f"samples/{name}", "name": title})
+            _write(site, f"samples/{name}", data)
+        steps = litert.copy(modules, os.path.join(site, "litert"))
+        for _ in tqdm(steps, total=1 + len(litert.FLAVOURS), desc="compressing", unit="file", leave=False, delay=1):
+            pass
+        facts["files"] = {name: os.path.getsize(os.path.join(site, name)) for name in _names(site)}
+        facts["contract"] = contract
+        files.write_text(os.path.join(site, "site.json"), json.dumps(facts, indent=2) + "\n")
+    return facts
+
+
+def find_model(run_dir: str, variant: str | None, tflite: str | None) -> str:
+    """The .tflite to show. Raises: ValueError or FileNotFoundError where there is none, naming those that there are."""
+    if tflite is not None:
+        if variant is not None:
+            raise ValueError(f"--variant={variant} and --tflite={tflite} name a file each; give one of them.")
+        if not os.path.isfile(tflite):
+            raise FileNotFoundError(f"no file {tflite!r}; give the .tflite that run_export.py wrote.")
+        return tflite
+    folder = os.path.join(run_dir, "export")
+    names = sorted(n.removesuffix(".tflite") for n in os.listdir(folder) if n.endswith(".tflite")) \
+        if os.path.isdir(folder) else []  # fmt: skip
+    if not names:
+        raise FileNotFoundError(f"{folder!r} has no .tflite; write it: python run_export.py --run_dir={run_dir}")
+    wanted = "simgan" if variant is None else variant.removesuffix(".tflite")
+    fitting = [n for n in names if n == wanted] or [n for n in names if n.removeprefix("simgan").lstrip("._-") == wanted]
+    if len(fitting) != 1:
+        flag = f"--variant={variant}" if variant is not None else "--variant is not given, and"
+        raise ValueError(f"{flag} fits {len(fitting)} files of {folder!r}: it has {', '.join(names)}.")
+    return os.path.join(folder, f"{fitting[0]}.tflite")
+
+
+def read_packed(model: str) -> tuple[dict[str, Any], bytes | None]:
+    """Contract and vocabulary from inside a .tflite; no vocabulary where its text encoder reads characters.
+
+    Raises: ValueError where the file carries none, or one that the page cannot feed.
+    """
+    try:
+        with zipfile.ZipFile(model) as archive:
+            contract = json.loads(archive.read(CONTRACT))
+            name = contract["tokens"].get("vocabulary")
+            vocabulary = archive.read(name) if name else None
+        version = contract["format_version"]
+        inputs = {**contract["signatures"]["embed"]["inputs"], **contract["signatures"]["edit"]["inputs"]}
+        dtypes = {name: inputs[name]["dtype"] for name in ("tokens", "image", "embedding", "noise")}
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{model} carries no {CONTRACT} that this code knows ({error}); write it anew with "
+                         "run_export.py.") from None  # fmt: skip
+    if version != FORMAT_VERSION or dtypes != {**dict.fromkeys(dtypes, "float32"), "tokens": "int32"}:
+        raise ValueError(f"{model} has format_version {version} and inputs of {dtypes}; the page feeds format_version "
+                         f"{FORMAT_VERSION} with tokens of int32 and the others of float32: take another variant.")  # fmt: skip
+    return contract, vocabulary
+
+
+def drawn_samples() -> list[tuple[str, str, bytes]]:
+    """(file name, words, PNG bytes) of SAMPLES flowers of the demo's held-out classes, each of another colour."""
+    from data import demo, painter
+
+    kinds = demo.flowers()
+    held_out = {}
+    for number in demo.split()[1]:
+        held_out.setdefault(kinds[number - 1].colour, number)
+    samples = []
+    for colour, number in itertools.islice(held_out.items(), SAMPLES):
+        pixels, _ = painter.draw(kinds[number - 1], number, SAMPLE_SIZE)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+        samples.append((f"flower_{number:03d}.png", f"a drawn {colour} flower", buffer.getvalue()))
+    return samples
+
+
+def recorded_samples(records_dir: str) -> list[tuple[str, str, bytes]]:
+    """(file name, first caption, encoded bytes) of the first SAMPLES test pictures. Raises: as data.records."""
+    cli.start_tensorflow()
+    from data import records
+
+    samples = []
+    for i, example in enumerate(itertools.islice(records.read_examples(records_dir, "test"), SAMPLES), start=1):
+        ending = "png" if example.image.startswith(b"\x89PNG") else "jpg"  # records hold no others
+        samples.append((f"{i}.{ending}", example.captions[0], example.image))
+    return samples
+
+
+def _limits() -> dict[str, int]:
+    from data import geometry
+
+    return {"max_pixels": geometry.MAX_PIXELS, "max_aspect": geometry.MAX_ASPECT, "min_side": geometry.MIN_SIDE}
+
+
+def _write(site: str, name: str, data: bytes) -> None:
+    with open(os.path.join(site, name), "wb") as file:
+        file.write(data)
+
+
+def _names(site: str) -> list[str]:
+    """Every file of the site by its path from there, with slashes."""
+    found = (os.path.join(folder, name) for folder, _, names in os.walk(site) for name in names)
+    return sorted(os.path.relpath(path, site).replace(os.sep, "/") for path in found)
+
+
+def main(argv: list[str]) -> None:
+    v = flags.FLAGS
+    facts = build(v.run_dir, v.out_dir, v.variant, v.tflite, v.records_dir, v.litert)
+    sizes = facts["files"]
+    visit = sizes[facts["model"]] + sizes["litert/litert_wasm_internal.wasm.gz"]
+    print(f"wrote {v.out_dir}: {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files, of which a visit downloads about "
+          f"{visit / 1e6:.1f} MB ({facts['model']} and LiteRT.js)")  # fmt: skip
+    print(f"look at it: python -m export.web.serve --site_dir={v.out_dir}")
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

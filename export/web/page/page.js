@@ -1,0 +1,348 @@
+// What a person sees and touches. Words become ids in words.js, pixels and the model live in the worker engine.js.
+
+import { toPixels } from "./pixels.js";
+import { makeTokeniser } from "./words.js";
+
+const of = (id) => document.getElementById(id);
+const text = of("text"), toText = of("to-text"), share = of("share");
+const state = {
+  image: null, // what the model sees, Float32Array of size x size x 3
+  name: "", // of the picture, for people
+  noise: 0, // number of the noise; 0 is the mean edit
+  ready: false,
+};
+let site, tokeniser;
+let lastField = text; // where a sentence to try goes
+
+// ---- the worker: ask(verb, value) -> what it gives ----
+
+const engine = new Worker(new URL("engine.js", import.meta.url));
+const asked = new Map();
+let asks = 0;
+
+function ask(verb, value) {
+  return new Promise((resolve, reject) => {
+    asked.set(++asks, { resolve, reject });
+    engine.postMessage({ id: asks, verb, value });
+  });
+}
+
+engine.onmessage = ({ data }) => {
+  if (data.progress) return showProgress(data.progress.name, data.progress.done);
+  const { resolve, reject } = asked.get(data.id);
+  asked.delete(data.id);
+  return "error" in data ? reject(new Error(data.error)) : resolve(data.value);
+};
+engine.onerror = (event) => {
+  for (const { reject } of asked.values()) reject(new Error(`${event.message || "engine.js could not be loaded"}`));
+  asked.clear();
+};
+
+// ---- messages ----
+
+function say(message) {
+  of("status").textContent = message;
+}
+
+function complain(message) {
+  of("error").hidden = !message;
+  if (of("error").textContent !== message) of("error").textContent = message;
+}
+
+const megabytes = (bytes) => (bytes < 1e5 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
+
+// ---- downloads ----
+
+const rows = new Map(); // file -> {bar, done, total}
+
+function expect(name, shown, total) {
+  const row = document.createElement("li");
+  const bar = document.createElement("progress");
+  bar.max = total;
+  bar.value = 0;
+  bar.setAttribute("aria-label", shown);
+  const label = document.createElement("span");
+  label.textContent = shown;
+  const size = document.createElement("span");
+  size.className = "hint";
+  size.textContent = megabytes(total);
+  row.append(label, size, bar);
+  of("files").append(row);
+  rows.set(name, { bar, done: 0, total });
+}
+
+function showProgress(name, done) {
+  const row = rows.get(name) ?? [...rows.entries()].find(([key]) => name.endsWith(key))?.[1];
+  if (!row) return;
+  row.bar.value = row.done = Math.min(done, row.total);
+  const [all, total] = [...rows.values()].reduce(([a, b], each) => [a + each.done, b + each.total], [0, 0]);
+  of("downloaded").textContent = all < total ? `${megabytes(all)} of ${megabytes(total)}` : `${megabytes(total)}, done`;
+}
+
+// ---- the picture ----
+
+// Refuses what Python refuses, from the header alone: a huge picture is never decoded.
+async function checkSize(file, name) {
+  const url = URL.createObjectURL(file);
+  const probe = new Image();
+  probe.src = url;
+  try {
+    await new Promise((resolve, reject) => { probe.onload = resolve; probe.onerror = reject; });
+  } catch {
+    throw new Error(`${name} is not a picture that this browser can read. Take a JPEG, PNG or WebP.`);
+  } finally {
+    URL.revokeObjectURL(url);
+  }
+  const { naturalWidth: width, naturalHeight: height } = probe;
+  const { max_pixels: most, max_aspect: aspect, min_side: least } = site.limits;
+  if (width * height > most) {
+    throw new Error(`${name} is ${width}x${height}, over ${most / 1e6} million pixels. Make it smaller.`);
+  }
+  if (Math.min(width, height) < least) throw new Error(`${name} is ${width}x${height}. Both sides need ${least} pixels.`);
+  if (Math.max(width, height) > aspect * Math.min(width, height)) {
+    throw new Error(`${name} is ${width}x${height}. The longer side may be ${aspect} times the shorter at most.`);
+  }
+}
+
+let pictures = 0; // so that only the last one chosen is shown
+
+async function take(file, name) {
+  const turn = ++pictures;
+  say(`Reading ${name} ...`);
+  try {
+    await checkSize(file, name);
+    const image = await ask("prepare", file).catch(() => {
+      throw new Error(`${name} is damaged, or of a kind that this browser cannot read. Take a JPEG, PNG or WebP.`);
+    });
+    if (turn !== pictures) return;
+    Object.assign(state, { image, name });
+    for (const button of of("samples").children) button.setAttribute("aria-pressed", button.title === name);
+    paint("before", image, name);
+    await update();
+  } catch (error) {
+    if (turn === pictures) refuse(error);
+  }
+}
+
+function refuse(error) {
+  complain(error.message);
+  say(state.image ? `Still there: ${state.name}.` : "No picture yet.");
+}
+
+function paint(id, image, label) {
+  const { size } = site.contract.image;
+  const canvas = of(id);
+  canvas.width = canvas.height = size;
+  canvas.getContext("2d").putImageData(new ImageData(toPixels(image), size, size), 0, 0);
+  canvas.setAttribute("aria-label", label);
+  canvas.classList.add("painted");
+}
+
+async function takeSample(sample) {
+  const response = await fetch(sample.file).catch(() => null);
+  if (!response?.ok) return complain(`${sample.file} could not be loaded. Reload the page, or choose a picture.`);
+  return take(await response.blob(), sample.name);
+}
+
+// ---- the edit: one at a time, and after it the newest wish only ----
+
+let busy = false, wish = false;
+
+async function update() {
+  wish = true;
+  if (busy || !state.ready) return;
+  busy = true;
+  document.body.classList.add("busy");
+  try {
+    while (wish) {
+      wish = false;
+      await editOnce();
+    }
+  } finally {
+    busy = false;
+    document.body.classList.remove("busy");
+  }
+}
+
+async function editOnce() {
+  const sentences = [text.value, toText.value].map((words) => words.trim());
+  const blended = sentences[1] !== "";
+  const part = blended ? share.value / 100 : 0;
+  if (!state.image) return complain("Choose a picture first.");
+  for (const sentence of blended ? sentences : sentences.slice(0, 1)) {
+    const refusal = tokeniser.refusal(sentence);
+    if (refusal) return complain(refusal);
+  }
+  try {
+    say("Editing ...");
+    const noise = state.noise;
+    const { edited, milliseconds } = await ask("edit", {
+      image: state.image, ids: tokeniser.ids(text.value), toIds: blended ? tokeniser.ids(toText.value) : null,
+      share: part, noise,
+    });
+    const shown = part === 0 ? sentences[0] : part === 1 ? sentences[1]
+      : `${Math.round(part * 100)} % from "${sentences[0]}" to "${sentences[1]}"`;
+    paint("after", edited, shown);
+    complain("");
+    say(`Edited in ${milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`}, `
+      + (noise ? `with noise ${noise}.` : "without noise (the mean)."));
+    Object.assign(of("after").dataset, { noise, milliseconds: milliseconds.toFixed(1), share: part });
+    of("save").disabled = false;
+  } catch (error) {
+    complain(`This edit failed: ${error.message}.`);
+    say("");
+  }
+  return undefined;
+}
+
+// ---- sentences ----
+
+function sentencesChanged() {
+  const words = tokeniser ? [text, toText].flatMap((field) => tokeniser.unknown(field.value)) : [];
+  of("unknown").hidden = !words.length;
+  of("unknown").textContent = words.length ? `Unknown to the model: ${[...new Set(words)].join(", ")}` : "";
+  share.disabled = !state.ready || !toText.value.trim();
+  of("from-end").textContent = text.value.trim();
+  of("to-end").textContent = toText.value.trim() || "write a second sentence for this";
+}
+
+function shareChanged() {
+  of("share-shown").textContent = `${share.value} %`;
+  share.setAttribute("aria-valuetext", `${share.value} percent towards the second sentence`);
+}
+
+// ---- what is pressed ----
+
+of("form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  update();
+});
+for (const field of [text, toText]) {
+  field.addEventListener("input", sentencesChanged);
+  field.addEventListener("focus", () => { lastField = field; });
+}
+share.addEventListener("input", () => {
+  shareChanged();
+  update();
+});
+of("another").addEventListener("click", () => {
+  state.noise += 1;
+  update();
+});
+of("mean").addEventListener("click", () => {
+  state.noise = 0;
+  update();
+});
+of("save").addEventListener("click", () => {
+  of("after").toBlob((blob) => {
+    const link = document.createElement("a");
+    const words = of("after").getAttribute("aria-label").toLowerCase().match(/[a-z0-9]+/g).join("-").slice(0, 60);
+    link.href = URL.createObjectURL(blob);
+    link.download = `${words}-noise-${of("after").dataset.noise}.png`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    say(`Saved as ${link.download}.`);
+  }, "image/png");
+});
+
+function takeFirst(files) {
+  const file = files?.[0];
+  if (file && site) take(file, file.name);
+  else if (site) complain("That was no file. Save the picture first, then choose or drop its file.");
+}
+
+of("file").addEventListener("change", (event) => {
+  if (event.target.files.length) takeFirst(event.target.files);
+  event.target.value = ""; // so that the same file can be chosen again
+});
+document.addEventListener("paste", (event) => {
+  if (event.clipboardData.files.length) takeFirst(event.clipboardData.files);
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  of("drop").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) of("drop").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  of("drop").classList.remove("over");
+  takeFirst(event.dataTransfer.files);
+});
+
+// ---- start ----
+
+async function load(name) {
+  const response = await fetch(name).catch((error) => ({ statusText: error.message }));
+  if (!response.ok) {
+    throw new Error(`${name} could not be loaded (${response.status ?? ""} ${response.statusText}): `
+      + "the whole site folder has to be on the server");
+  }
+  return response;
+}
+
+function showSamples() {
+  for (const sample of site.samples) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = sample.name;
+    button.setAttribute("aria-pressed", "false");
+    const picture = new Image();
+    picture.src = sample.file;
+    picture.alt = sample.name;
+    button.append(picture);
+    button.addEventListener("click", () => takeSample(sample));
+    of("samples").append(button);
+  }
+}
+
+function showSentences() {
+  for (const sentence of site.sentences) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = sentence;
+    button.addEventListener("click", () => {
+      lastField.value = sentence;
+      sentencesChanged();
+      update();
+    });
+    of("sentences").append(button);
+  }
+}
+
+function wantedThreads() {
+  const wanted = Number(new URLSearchParams(location.search).get("threads")); // ?threads=1, to compare
+  return Number.isInteger(wanted) && wanted > 0 ? wanted : Math.min(navigator.hardwareConcurrency || 1, 4);
+}
+
+async function start() {
+  say("Downloading the model ...");
+  site = await (await load("site.json")).json();
+  const { tokens } = site.contract;
+  tokeniser = makeTokeniser(tokens, site.vocabulary ? await (await load(site.vocabulary)).text() : null);
+  expect(site.model, `model, ${site.model.split("/").pop()}`, site.files[site.model]);
+  expect("_internal.wasm.gz", `LiteRT.js ${site.litert}, which runs it`, site.files["litert/litert_wasm_internal.wasm.gz"]);
+  showSamples();
+  showSentences();
+  text.value ||= site.sentences[0] ?? "";
+  const { threads, milliseconds } = await ask("start", { site, threads: wantedThreads() });
+  state.ready = true;
+  for (const id of ["edit", "another", "mean"]) of(id).disabled = false;
+  sentencesChanged();
+  shareChanged();
+  of("downloads").open = false;
+  of("facts").textContent = `${site.contract.method} after ${site.contract.step} steps, pictures of `
+    + `${site.contract.image.size}x${site.contract.image.size}; started in ${Math.round(milliseconds)} ms; `
+    + (threads > 1 ? `${threads} threads.` : "1 thread"
+      + (self.crossOriginIsolated ? "." : " (more need the headers COOP and COEP from the server)."));
+  document.body.dataset.ready = "true";
+  say("Ready.");
+  if (site.samples.length && !state.image) await takeSample(site.samples[0]);
+  else if (state.image) await update();
+}
+
+start().catch((error) => {
+  complain(`The model did not start: ${error.message}.`);
+  say("Reload the page to try again.");
+});

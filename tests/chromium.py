@@ -1,0 +1,128 @@
+"""A headless Chromium, driven through chromedriver's HTTP interface (W3C WebDriver) with the standard library alone.
+Knows no page."""
+
+import base64
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key under which WebDriver names an element
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine, whatever proxy is set
+PATIENCE = 300.0  # seconds; the machine may be busy
+
+
+def missing() -> str | None:
+    """What is not installed, None if nothing."""
+    for name in ("chromium", "chromedriver"):
+        if shutil.which(name) is None:
+            return f"{name} is not installed (Debian: apt-get install chromium chromium-driver)"
+    return None
+
+
+class Browser:
+    """One window. Selectors are CSS; scripts are function bodies whose `arguments` are the values given."""
+
+    def __init__(self, port: int, profile: str, flags: tuple[str, ...]) -> None:
+        self.root = f"http://127.0.0.1:{port}/session"
+        options = {"args": [*FLAGS, *flags, f"--user-data-dir={profile}"], "binary": shutil.which("chromium")}
+        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options,
+                                                   "goog:loggingPrefs": {"browser": "ALL"}}}}  # fmt: skip
+        self.root += "/" + self._call("POST", "", wanted)["sessionId"]
+        self._call("POST", "/timeouts", {"script": int(PATIENCE * 1000)})
+
+    def _call(self, verb: str, path: str, body: dict | None = None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.root + path, data, {"Content-Type": "application/json"}, method=verb)
+        try:
+            with DIRECT.open(request, timeout=PATIENCE) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            with error:
+                raise RuntimeError(json.load(error)["value"]["message"]) from None
+
+    def open(self, address: str) -> None:
+        self._call("POST", "/url", {"url": address})
+
+    def find(self, selector: str) -> str:
+        return self._call("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
+
+    def click(self, selector: str) -> None:
+        """As a person does: refused where the thing cannot be seen or something lies over it."""
+        self._call("POST", f"/element/{self.find(selector)}/click", {})
+
+    def type(self, selector: str, text: str) -> None:
+        """Keys, after what stands there; into a file input, a path."""
+        self._call("POST", f"/element/{self.find(selector)}/value", {"text": text})
+
+    def clear(self, selector: str) -> None:
+        self._call("POST", f"/element/{self.find(selector)}/clear", {})
+
+    def press(self, key: str) -> None:
+        """One key, to whatever has the focus."""
+        actions = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
+
+    def run(self, script: str, *values):
+        """What the script returns, awaited."""
+        return self._call("POST", "/execute/sync", {"script": script, "args": list(values)})
+
+    def text(self, selector: str) -> str:
+        return self.run("return document.querySelector(arguments[0]).innerText", selector)
+
+    def wait(self, script: str, *values, seconds: float = PATIENCE):
+        """The first true thing that the script returns. Raises: TimeoutError, with what the page said."""
+        end = time.monotonic() + seconds
+        while not (found := self.run(script, *values)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{script!r} stayed {found!r}; page: {self.text('body')[:2000]!r}; {self.logs()}")
+            time.sleep(0.05)
+        return found
+
+    def screenshot(self) -> bytes:
+        """PNG of what the window shows."""
+        return base64.b64decode(self._call("GET", "/screenshot"))
+
+    def logs(self) -> list[str]:
+        """What the console got since the last call, warnings and errors included."""
+        return [f"{entry['level']} {entry['message']}" for entry in self._call("POST", "/se/log", {"type": "browser"})]
+
+    def devtools(self, command: str, **values):
+        """A command of the Chrome DevTools Protocol."""
+        return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": values})
+
+    def size(self, width: int, height: int, mobile: bool = False, scale: float = 1.0) -> None:
+        """What the page believes the window to be, in CSS pixels."""
+        self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale,
+                      mobile=mobile)  # fmt: skip
+
+    def quit(self) -> None:
+        self._call("DELETE", "")
+
+
+@contextlib.contextmanager
+def chromium(profile: str, *flags: str) -> Iterator[Browser]:
+    """A browser with a new profile in the folder `profile`; gone, with its processes, when the block is done."""
+    driver = subprocess.Popen(
+        ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        for line in driver.stdout:
+            if found := re.search(r"successfully on port (\d+)", line):
+                break
+        browser = Browser(int(found[1]), profile, flags)
+        try:
+            yield browser
+        finally:
+            browser.quit()
+    finally:
+        driver.terminate()
+        driver.wait()
+        driver.stdout.close()
