@@ -32,12 +32,13 @@ ALLOWED = {  # module or package -> what of ours it may import
     "data.embed": {"data", "simgan_tf.text"} | LOW,  # a command; nothing imports it
     "data.show": {"data", "simgan_tf.pictures"} | LOW,
     "data": {"data"} | LOW,
+    "export.web": {"export.web", "simgan_tf", "data"},  # of export.tflite it knows the files alone
     "export": {"export", "simgan_tf", "data"},
     "run_train": {"simgan_tf", "data"},
     "run_export": {"simgan_tf", "export"},
 }  # fmt: skip
 FILES = sorted(
-    [*ROOT.glob("simgan_tf/**/*.py"), *ROOT.glob("data/**/*.py"), *ROOT.glob("export/*.py"), *ROOT.glob("run_*.py")]
+    [*ROOT.glob("simgan_tf/**/*.py"), *ROOT.glob("data/**/*.py"), *ROOT.glob("export/**/*.py"), *ROOT.glob("run_*.py")]
 )
 
 

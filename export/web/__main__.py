@@ -98,12 +98,12 @@ def find_model(run_dir: str, variant: str | None, tflite: str | None) -> str:
             raise FileNotFoundError(f"no file {tflite!r}; give the .tflite that run_export.py wrote.")
         return tflite
     folder = os.path.join(run_dir, "export")
-    names = sorted(n.removesuffix(".tflite") for n in os.listdir(folder) if n.endswith(".tflite")) \
-        if os.path.isdir(folder) else []  # fmt: skip
+    found = os.listdir(folder) if os.path.isdir(folder) else []
+    names = sorted(name.removesuffix(".tflite") for name in found if name.endswith(".tflite"))
     if not names:
         raise FileNotFoundError(f"{folder!r} has no .tflite; write it: python run_export.py --run_dir={run_dir}")
     wanted = "simgan" if variant is None else variant.removesuffix(".tflite")
-    fitting = [n for n in names if n == wanted] or [n for n in names if n.removeprefix("simgan").lstrip("._-") == wanted]
+    fitting = [name for name in names if wanted in (name, name.removeprefix("simgan").lstrip("._-"))]
     if len(fitting) != 1:
         flag = f"--variant={variant}" if variant is not None else "--variant is not given, and"
         raise ValueError(f"{flag} fits {len(fitting)} files of {folder!r}: it has {', '.join(names)}.")
@@ -128,7 +128,8 @@ def read_packed(model: str) -> tuple[dict[str, Any], bytes | None]:
                          "run_export.py.") from None  # fmt: skip
     if version != FORMAT_VERSION or dtypes != {**dict.fromkeys(dtypes, "float32"), "tokens": "int32"}:
         raise ValueError(f"{model} has format_version {version} and inputs of {dtypes}; the page feeds format_version "
-                         f"{FORMAT_VERSION} with tokens of int32 and the others of float32: take another variant.")  # fmt: skip
+                         f"{FORMAT_VERSION} with tokens of int32 and the others of float32: take another variant."
+                         )  # fmt: skip
     return contract, vocabulary
 
 
@@ -183,8 +184,8 @@ def main(argv: list[str]) -> None:
     facts = build(v.run_dir, v.out_dir, v.variant, v.tflite, v.records_dir, v.litert)
     sizes = facts["files"]
     visit = sizes[facts["model"]] + sizes["litert/litert_wasm_internal.wasm.gz"]
-    print(f"wrote {v.out_dir}: {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files, of which a visit downloads about "
-          f"{visit / 1e6:.1f} MB ({facts['model']} and LiteRT.js)")  # fmt: skip
+    print(f"wrote {v.out_dir}: {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files; a visit downloads "
+          f"{facts['model']} and one LiteRT.js, {visit / 1e6:.1f} MB, and less than 1 MB besides")  # fmt: skip
     print(f"look at it: python -m export.web.serve --site_dir={v.out_dir}")
 
 

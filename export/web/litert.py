@@ -13,8 +13,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NPM_FILES = ("package.json", "package-lock.json")  # which version, and its checksums
 FLAVOURS = ("", "threaded_", "compat_")  # with relaxed SIMD, also with threads, with neither
 NOTICE = """LiteRT.js (@litertjs/core and @litertjs/wasm-utils {version}), Copyright Google LLC, Apache License 2.0,
-https://github.com/google-ai-edge/LiteRT. Changed here: index.js names its second package by file, and the .wasm files are
-compressed with gzip.
+https://github.com/google-ai-edge/LiteRT. Changed here: index.js names its second package by file, and the .wasm files
+are compressed with gzip.
 """
 
 

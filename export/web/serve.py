@@ -52,8 +52,8 @@ def server(site_dir: str, host: str, port: int) -> http.server.ThreadingHTTPServ
 def define_flags() -> None:
     flags.DEFINE_string("site_dir", None, "Folder that python -m export.web wrote.", required=True)
     flags.DEFINE_integer("port", 8000, "Port to listen on; 0 = a free one.", lower_bound=0, upper_bound=65535)
-    flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other devices in (with one thread, "
-                                             "since browsers give threads to https and this machine alone).")  # fmt: skip
+    flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets other devices in (with one thread: "
+                                             "browsers give more to https and to this machine alone).")  # fmt: skip
 
 
 def main(argv: list[str]) -> None:

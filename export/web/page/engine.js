@@ -49,10 +49,10 @@ async function download(name) {
   for (let part = await reader.read(); !part.done; part = await reader.read()) {
     chunks.push(part.value);
     done += part.value.length;
-    self.postMessage({ progress: { name, done } });
+    self.postMessage({ progress: { name, done, total: site.files[name] } });
   }
   if (done < site.files[name] && !name.endsWith(".gz")) {
-    throw new Error(`${name} has ${done} bytes instead of ${site.files[name]}: reload the page, or copy the site again`);
+    throw new Error(`${name} has ${done} of ${site.files[name]} bytes: reload the page, or copy the site again`);
   }
   return new Uint8Array(await new Blob(chunks).arrayBuffer());
 }

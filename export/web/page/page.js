@@ -1,5 +1,7 @@
 // What a person sees and touches. Words become ids in words.js, pixels and the model live in the worker engine.js.
 
+import { Downloads } from "./downloads.js";
+import { checkSize } from "./picture.js";
 import { toPixels } from "./pixels.js";
 import { makeTokeniser } from "./words.js";
 
@@ -11,6 +13,7 @@ const state = {
   noise: 0, // number of the noise; 0 is the mean edit
   ready: false,
 };
+const downloads = new Downloads(of("files"), of("downloaded"));
 let site, tokeniser;
 let lastField = text; // where a sentence to try goes
 
@@ -28,13 +31,13 @@ function ask(verb, value) {
 }
 
 engine.onmessage = ({ data }) => {
-  if (data.progress) return showProgress(data.progress.name, data.progress.done);
+  if (data.progress) return downloads.show(data.progress);
   const { resolve, reject } = asked.get(data.id);
   asked.delete(data.id);
   return "error" in data ? reject(new Error(data.error)) : resolve(data.value);
 };
 engine.onerror = (event) => {
-  for (const { reject } of asked.values()) reject(new Error(`${event.message || "engine.js could not be loaded"}`));
+  for (const { reject } of asked.values()) reject(new Error(event.message || "engine.js could not be loaded"));
   asked.clear();
 };
 
@@ -49,68 +52,16 @@ function complain(message) {
   if (of("error").textContent !== message) of("error").textContent = message;
 }
 
-const megabytes = (bytes) => (bytes < 1e5 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(2)} MB`);
-
-// ---- downloads ----
-
-const rows = new Map(); // file -> {bar, done, total}
-
-function expect(name, shown, total) {
-  const row = document.createElement("li");
-  const bar = document.createElement("progress");
-  bar.max = total;
-  bar.value = 0;
-  bar.setAttribute("aria-label", shown);
-  const label = document.createElement("span");
-  label.textContent = shown;
-  const size = document.createElement("span");
-  size.className = "hint";
-  size.textContent = megabytes(total);
-  row.append(label, size, bar);
-  of("files").append(row);
-  rows.set(name, { bar, done: 0, total });
-}
-
-function showProgress(name, done) {
-  const row = rows.get(name) ?? [...rows.entries()].find(([key]) => name.endsWith(key))?.[1];
-  if (!row) return;
-  row.bar.value = row.done = Math.min(done, row.total);
-  const [all, total] = [...rows.values()].reduce(([a, b], each) => [a + each.done, b + each.total], [0, 0]);
-  of("downloaded").textContent = all < total ? `${megabytes(all)} of ${megabytes(total)}` : `${megabytes(total)}, done`;
-}
-
 // ---- the picture ----
-
-// Refuses what Python refuses, from the header alone: a huge picture is never decoded.
-async function checkSize(file, name) {
-  const url = URL.createObjectURL(file);
-  const probe = new Image();
-  probe.src = url;
-  try {
-    await new Promise((resolve, reject) => { probe.onload = resolve; probe.onerror = reject; });
-  } catch {
-    throw new Error(`${name} is not a picture that this browser can read. Take a JPEG, PNG or WebP.`);
-  } finally {
-    URL.revokeObjectURL(url);
-  }
-  const { naturalWidth: width, naturalHeight: height } = probe;
-  const { max_pixels: most, max_aspect: aspect, min_side: least } = site.limits;
-  if (width * height > most) {
-    throw new Error(`${name} is ${width}x${height}, over ${most / 1e6} million pixels. Make it smaller.`);
-  }
-  if (Math.min(width, height) < least) throw new Error(`${name} is ${width}x${height}. Both sides need ${least} pixels.`);
-  if (Math.max(width, height) > aspect * Math.min(width, height)) {
-    throw new Error(`${name} is ${width}x${height}. The longer side may be ${aspect} times the shorter at most.`);
-  }
-}
 
 let pictures = 0; // so that only the last one chosen is shown
 
 async function take(file, name) {
   const turn = ++pictures;
-  say(`Reading ${name} ...`);
   try {
-    await checkSize(file, name);
+    await started;
+    say(`Reading ${name} ...`);
+    await checkSize(file, name, site.limits);
     const image = await ask("prepare", file).catch(() => {
       throw new Error(`${name} is damaged, or of a kind that this browser cannot read. Take a JPEG, PNG or WebP.`);
     });
@@ -168,10 +119,11 @@ async function editOnce() {
   const sentences = [text.value, toText.value].map((words) => words.trim());
   const blended = sentences[1] !== "";
   const part = blended ? share.value / 100 : 0;
-  if (!state.image) return complain("Choose a picture first.");
-  for (const sentence of blended ? sentences : sentences.slice(0, 1)) {
-    const refusal = tokeniser.refusal(sentence);
-    if (refusal) return complain(refusal);
+  const refusals = (blended ? sentences : sentences.slice(0, 1)).map(tokeniser.refusal);
+  const problem = state.image ? refusals.find(Boolean) : "Choose a picture first.";
+  if (problem) {
+    complain(problem);
+    return;
   }
   try {
     say("Editing ...");
@@ -184,15 +136,14 @@ async function editOnce() {
       : `${Math.round(part * 100)} % from "${sentences[0]}" to "${sentences[1]}"`;
     paint("after", edited, shown);
     complain("");
-    say(`Edited in ${milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`}, `
-      + (noise ? `with noise ${noise}.` : "without noise (the mean)."));
+    const time = milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+    say(`Edited in ${time} (${noise ? `noise ${noise}` : "the mean"}).`);
     Object.assign(of("after").dataset, { noise, milliseconds: milliseconds.toFixed(1), share: part });
     of("save").disabled = false;
   } catch (error) {
     complain(`This edit failed: ${error.message}.`);
     say("");
   }
-  return undefined;
 }
 
 // ---- sentences ----
@@ -247,8 +198,8 @@ of("save").addEventListener("click", () => {
 
 function takeFirst(files) {
   const file = files?.[0];
-  if (file && site) take(file, file.name);
-  else if (site) complain("That was no file. Save the picture first, then choose or drop its file.");
+  if (file) take(file, file.name);
+  else complain("That was no file. Save the picture first, then choose or drop its file.");
 }
 
 of("file").addEventListener("change", (event) => {
@@ -321,12 +272,12 @@ async function start() {
   site = await (await load("site.json")).json();
   const { tokens } = site.contract;
   tokeniser = makeTokeniser(tokens, site.vocabulary ? await (await load(site.vocabulary)).text() : null);
-  expect(site.model, `model, ${site.model.split("/").pop()}`, site.files[site.model]);
-  expect("_internal.wasm.gz", `LiteRT.js ${site.litert}, which runs it`, site.files["litert/litert_wasm_internal.wasm.gz"]);
+  downloads.expect(site);
   showSamples();
   showSentences();
   text.value ||= site.sentences[0] ?? "";
   const { threads, milliseconds } = await ask("start", { site, threads: wantedThreads() });
+  downloads.finish();
   state.ready = true;
   for (const id of ["edit", "another", "mean"]) of(id).disabled = false;
   sentencesChanged();
@@ -336,13 +287,14 @@ async function start() {
     + `${site.contract.image.size}x${site.contract.image.size}; started in ${Math.round(milliseconds)} ms; `
     + (threads > 1 ? `${threads} threads.` : "1 thread"
       + (self.crossOriginIsolated ? "." : " (more need the headers COOP and COEP from the server)."));
-  document.body.dataset.ready = "true";
   say("Ready.");
-  if (site.samples.length && !state.image) await takeSample(site.samples[0]);
-  else if (state.image) await update();
 }
 
-start().catch((error) => {
-  complain(`The model did not start: ${error.message}.`);
-  say("Reload the page to try again.");
-});
+const started = start();
+started.then(
+  () => pictures || !site.samples.length || takeSample(site.samples[0]),
+  (error) => {
+    complain(`The model did not start: ${error.message}.`);
+    say("Reload the page to try again.");
+  },
+);

@@ -74,7 +74,7 @@ export function toPixels(image) {
   return pixels;
 }
 
-// `count` independent standard normal numbers, Float32Array, the same for the same number; 0 gives zeros: the mean edit.
+// `count` independent standard normal numbers, Float32Array, the same for the same `number`; 0: zeros, the mean edit.
 export function drawNoise(count, number) {
   const noise = new Float32Array(count);
   if (number === 0) return noise;

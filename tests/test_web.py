@@ -1,0 +1,358 @@
+"""The page of export/web: its modules in node against Python's numbers, its build and its server."""
+
+import json
+import math
+import os
+import pathlib
+import shutil
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data import pipeline
+from data.captions import ALPHABET
+from export.web import __main__ as web
+from export.web import litert, serve
+from simgan_tf import pictures
+from simgan_tf.config import PRESETS
+from simgan_tf.text.released_tokens import Characters, Dictionary
+from simgan_tf.text.tokens import Vocabulary
+from tests.conftest import ROOT, refused, run
+
+PAGE = ROOT / "export" / "web" / "page"
+TABLE = json.loads((ROOT / "tests" / "words.json").read_text(encoding="ascii"))
+TEXTS = list(TABLE)
+CONTRACT = {
+    "format_version": 1,
+    "method": "simgan",
+    "step": 7,
+    "image": {"size": 16, "load_size": 20},
+    "tokens": {"length": 9, "vocabulary": "vocabulary.txt", **Vocabulary.contract},
+    "signatures": {
+        "embed": {"inputs": {"tokens": {"shape": [1, 9], "dtype": "int32"}}},
+        "edit": {"inputs": {name: {"shape": [1, 4], "dtype": "float32"} for name in ("image", "embedding", "noise")}},
+    },
+}
+
+
+def node(script: str, value: object) -> object:
+    """What `script`, an ES module's lines over `value`, leaves in `answer`; JSON on both ways, half pairs included."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed: the page's JavaScript cannot be run beside Python")
+    whole = f"""
+        import {{ readFileSync }} from "node:fs";
+        import * as pixels from {json.dumps((PAGE / "pixels.js").as_uri())};
+        import {{ makeTokeniser }} from {json.dumps((PAGE / "words.js").as_uri())};
+        const value = JSON.parse(readFileSync(0, "utf8"));
+        let answer;
+        {script}
+        process.stdout.write(JSON.stringify(answer));
+    """
+    done = subprocess.run(["node", "--input-type=module", "-e", whole], input=json.dumps(value), capture_output=True,
+                          text=True, timeout=300, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# ---- words.js ----
+
+
+def tokenisers():
+    """Every second word of the table is known, so that a word read otherwise shows as well as one found by mistake."""
+    plain = sorted({word for words in TABLE.values() for word in words})
+    spaced = sorted({word for text in TABLE for word in text.encode("utf-8", "replace").decode().split()})
+    return {
+        "words": Vocabulary(plain[::2]),
+        "spaces": Dictionary(spaced[::2]),
+        "spaces in small letters": Dictionary([word for word in spaced if word == word.lower()][::2]),
+        "characters": Characters(ALPHABET),
+    }
+
+
+@pytest.mark.parametrize("kind", tokenisers())
+@pytest.mark.parametrize("length", [1, 4, 30, 201])
+def test_ids_in_javascript(tmp_path, kind, length):
+    """The ids, the unknown words and whether a sentence is refused, for every sentence of the table."""
+    made = tokenisers()[kind]
+    vocabulary = None
+    if made.in_file:
+        made.save(str(tmp_path / "vocabulary.txt"))
+        vocabulary = (tmp_path / "vocabulary.txt").read_text(encoding="utf-8")
+    found = node(
+        """
+        const tokeniser = makeTokeniser(value.contract, value.vocabulary);
+        answer = value.texts.map((text) =>
+          [Array.from(tokeniser.ids(text)), tokeniser.unknown(text), tokeniser.refusal(text)]);
+        """,
+        {"contract": {"length": length, **made.contract}, "vocabulary": vocabulary, "texts": TEXTS},
+    )
+    ids, unknown, refusals = zip(*found, strict=True)
+    expected = made.batch(TEXTS, length)
+    assert length == 1 or len(np.unique(expected, axis=0)) > 40
+    np.testing.assert_array_equal(np.array(ids), expected)
+    assert list(unknown) == [made.unknown_words(text) for text in TEXTS]
+    for text, refusal in zip(TEXTS, refusals, strict=True):
+        if refusal is None:
+            made.check(text)
+        else:
+            with pytest.raises(ValueError, match="no word|no character"):
+                made.check(text)
+    assert 0 < sum(refusal is not None for refusal in refusals) < len(TEXTS)
+
+
+def test_unknown_tokenisation_in_javascript():
+    said = node(
+        """
+        try { makeTokeniser(value, null); } catch (error) { answer = error.message; }
+        """,
+        {"tokenisation": "sounds"},
+    )
+    assert said.startswith('tokenisation "sounds" is none of words, spaces, characters')
+
+
+# ---- pixels.js ----
+
+
+@pytest.mark.parametrize(
+    "height, width, size, load_size, strip",
+    [(96, 96, 64, 76, 256), (37, 61, 16, 20, 5), (61, 37, 16, 20, 7), (20, 25, 16, 20, 256), (300, 199, 64, 76, 64),
+     (8, 160, 16, 20, 3), (11, 9, 16, 16, 256)],
+)  # fmt: skip
+def test_preparation_in_javascript(height, width, size, load_size, strip):
+    """Smaller, larger, equal, upright, lying; noise, so that every pixel's weight shows. Float32 rounding apart."""
+    pixels = np.random.default_rng(0).integers(0, 256, [height, width, 3], np.uint8)
+    expected = pipeline.centre_crop(tf.constant(pixels), size, load_size).numpy()
+    found = node(
+        """
+        const { pixels: rgb, height, width, size, load, strip } = value;
+        const readRows = (top, bottom) => {
+          const rgba = new Uint8ClampedArray((bottom - top) * width * 4).fill(255);
+          for (let i = 0; i < (bottom - top) * width; i++) {
+            for (let c = 0; c < 3; c++) rgba[i * 4 + c] = rgb[(top * width + i) * 3 + c];
+          }
+          return rgba;
+        };
+        answer = Array.from(pixels.prepare(readRows, width, height, size, load, strip));
+        """,
+        {"pixels": pixels.ravel().tolist(), "height": height, "width": width, "size": size, "load": load_size,
+         "strip": strip},
+    )  # fmt: skip
+    np.testing.assert_allclose(np.reshape(found, [size, size, 3]), expected, atol=2e-4)  # 0.03 of an 8-bit step
+
+
+def test_pixels_for_the_canvas():
+    """As simgan_tf.pictures rounds them; opaque; and no picture of values that are not numbers."""
+    image = np.random.default_rng(0).uniform(-1.1, 1.1, [5, 3]).astype(np.float32)
+    image[0] = [-1, 0.999, 1]
+    found = np.array(node("answer = Array.from(pixels.toPixels(value));", image.ravel().tolist())).reshape([5, 4])
+    np.testing.assert_array_equal(found[:, :3], pictures.to_pixels(image))
+    assert (found[:, 3] == 255).all()
+    said = node("try { pixels.toPixels([0, NaN, 0]); } catch (error) { answer = error.message; }", None)
+    assert "not numbers" in said
+
+
+def test_noise_in_javascript():
+    """Number 0 is the mean; each other one is standard normal draws of its own (bounds: about four sigma)."""
+    n = 40_000
+    zero, one, again, two = node("answer = [0, 1, 1, 2].map((k) => Array.from(pixels.drawNoise(value, k)));", n)
+    assert set(zero) == {0}
+    assert one == again and np.abs(np.corrcoef(one, two)[0, 1]) < 4 / math.sqrt(n)
+    assert abs(np.mean(one)) < 4 / math.sqrt(n) and abs(np.std(one) - 1) < 4 / math.sqrt(n)
+    assert abs(np.mean(np.abs(one) < 1) - math.erf(math.sqrt(0.5))) < 4 / math.sqrt(n)
+    assert abs(np.corrcoef(one[:-1], one[1:])[0, 1]) < 4 / math.sqrt(n)
+
+
+def test_mixing_in_javascript():
+    script = "answer = Array.from(pixels.mix(Float32Array.of(1, 2), Float32Array.of(3, -2), 0.25));"
+    assert node(script, None) == [1.5, 1]
+
+
+# ---- the build and the server, with files in LiteRT.js's places ----
+
+
+@pytest.fixture
+def litert_dir(tmp_path) -> str:
+    """A folder laid out as npm lays out the wanted version, small files in it."""
+    modules = tmp_path / "npm" / "node_modules"
+    core, utils = modules / "@litertjs" / "core", modules / "@litertjs" / "wasm-utils"
+    for folder in (core / "dist", core / "wasm", utils / "dist"):
+        folder.mkdir(parents=True)
+    (core / "package.json").write_text(json.dumps({"version": litert.wanted_version()}))
+    (core / "dist" / "index.js").write_text('import { createWasmLib } from "@litertjs/wasm-utils";')
+    (utils / "dist" / "bundle.js").write_text("export {};")
+    for flavour in litert.FLAVOURS:
+        for ending in ("js", "wasm"):
+            (core / "wasm" / f"litert_wasm_{flavour}internal.{ending}").write_bytes(b"\0asm" + flavour.encode())
+    return str(tmp_path / "npm")
+
+
+def write_model(path: pathlib.Path, contract: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"TFL3" * 10)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vocabulary.txt", "<pad>\n<unk>\nred\n")
+        archive.writestr("contract.json", json.dumps(contract))
+
+
+@pytest.fixture
+def run_dir(tmp_path) -> str:
+    """A run directory with all that the build reads of one: config.json and files in export/."""
+    folder = tmp_path / "run"
+    write_model(folder / "export" / "simgan.tflite", CONTRACT)
+    write_model(folder / "export" / "simgan_int8.tflite", CONTRACT)
+    config = {"config": {"sentences": ["a red flower"], "image_size": 16, "load_size": 20}}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_build(tmp_path, run_dir, litert_dir):
+    """All that the page asks for is there, with its size; a second build takes the place of the first."""
+    out = tmp_path / "site"
+    command = ["-m", "export.web", f"--run_dir={run_dir}", f"--out_dir={out}", f"--litert={litert_dir}"]
+    done = run(*command)
+    assert "a visit downloads model/simgan.tflite" in done.stdout
+    site = json.loads((out / "site.json").read_text())
+    on_disk = {path.relative_to(out).as_posix(): path.stat().st_size for path in out.rglob("*") if path.is_file()}
+    assert site["files"] == {name: size for name, size in on_disk.items() if name != "site.json"}
+    assert (site["contract"], site["sentences"]) == (CONTRACT, ["a red flower"])
+    assert {name for name in on_disk if "/" not in name} == {*os.listdir(PAGE), "site.json"}
+    assert (out / site["vocabulary"]).read_text() == "<pad>\n<unk>\nred\n"
+    assert (out / "litert" / "index.js").read_text().endswith('from "./wasm-utils.js";')
+    assert site["limits"] == {"max_pixels": 50_000_000, "max_aspect": 20, "min_side": 8}
+    assert len(site["samples"]) == web.SAMPLES
+    for sample in site["samples"]:
+        pixels = tf.io.decode_png((out / sample["file"]).read_bytes())
+        assert pixels.shape == (web.SAMPLE_SIZE, web.SAMPLE_SIZE, 3) and "flower" in sample["name"]
+    (out / "stale.txt").write_text("old")
+    run(*command, "--variant=int8")
+    assert json.loads((out / "site.json").read_text())["model"] == "model/simgan_int8.tflite"
+    assert sorted(os.listdir(out / "model")) == ["simgan_int8.tflite", "vocabulary.txt"]
+    assert not (out / "stale.txt").exists()
+    assert sorted(os.listdir(tmp_path)) == ["npm", "run", "site"]
+
+
+def test_pictures_of_records(path, tmp_path, run_dir, litert_dir):
+    facts = web.build(run_dir, str(tmp_path / "site"), records_dir=str(path / "records"), litert_dir=litert_dir)
+    assert [sample["file"] for sample in facts["samples"]] == [f"samples/{i}.jpg" for i in range(1, 7)]
+    assert all("flower" in sample["name"] or "petals" in sample["name"] for sample in facts["samples"])
+
+
+def test_which_model(run_dir, tmp_path):
+    folder = os.path.join(run_dir, "export")
+    assert web.find_model(run_dir, None, None) == os.path.join(folder, "simgan.tflite")
+    for name in ("int8", "simgan_int8", "simgan_int8.tflite"):
+        assert web.find_model(run_dir, name, None) == os.path.join(folder, "simgan_int8.tflite")
+    other = os.path.join(folder, "simgan_int8.tflite")
+    assert web.find_model("nowhere", None, other) == other
+    for arguments, message in (
+        ((run_dir, "float8", None), "--variant=float8 fits 0 files of .*: it has simgan, simgan_int8"),
+        ((run_dir, "int8", other), "give one of them"),
+        ((run_dir, None, str(tmp_path / "no.tflite")), "no file '.*no.tflite'"),
+        ((str(tmp_path), None, None), "has no .tflite; write it: python run_export.py"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            web.find_model(*arguments)
+
+
+def test_wrong_models(tmp_path):
+    """No contract, a later one, one of integers: refused before anything is written."""
+    model = tmp_path / "m.tflite"
+    model.write_bytes(b"TFL3")
+    with pytest.raises(ValueError, match=r"m.tflite carries no contract.json that this code knows"):
+        web.read_packed(str(model))
+    integers = json.loads(json.dumps(CONTRACT))
+    integers["signatures"]["edit"]["inputs"]["image"]["dtype"] = "int8"
+    for contract, message in (({**CONTRACT, "format_version": 2}, "format_version 2"), (integers, "'image': 'int8'"),
+                              ({"format_version": 1}, "'tokens'")):  # fmt: skip
+        write_model(model, contract)
+        with pytest.raises(ValueError, match=message):
+            web.read_packed(str(model))
+
+
+def test_bad_input_of_the_build_is_one_line(tmp_path, run_dir, litert_dir):
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.txt").write_text("mine")
+    usual = [f"--run_dir={run_dir}", f"--out_dir={tmp_path / 'site'}"]
+    nowhere = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for arguments, options, message in (
+        ([f"--run_dir={tmp_path}", usual[1]], {}, "is no run directory"),
+        ([usual[0], f"--out_dir={full}", f"--litert={litert_dir}"], {}, "exists and is no page"),
+        ([*usual, f"--litert={tmp_path}"], {}, f"must hold @litertjs/core {litert.wanted_version()}, found none"),
+        (usual, {"env": nowhere}, "npm is not installed"),
+    ):
+        assert message in refused("-m", "export.web", *arguments, **options)
+    assert (full / "thesis.txt").read_text() == "mine"
+    assert not (tmp_path / "site").exists()
+
+
+def test_npm_without_a_network(tmp_path, run_dir):
+    """A registry that nobody serves: one line, and nothing half-fetched stays in the cache."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "npm_config_cache": str(tmp_path / "npm"),
+           "npm_config_registry": "http://127.0.0.1:9/", "npm_config_fetch_retries": "0"}  # fmt: skip
+    said = refused("-m", "export.web", f"--run_dir={run_dir}", f"--out_dir={tmp_path / 'site'}", env=env)
+    assert "npm could not fetch LiteRT.js" in said and "ECONNREFUSED" in said and "--litert=FOLDER" in said
+    assert os.listdir(tmp_path / "cache" / "simgan-tf") == [] and not (tmp_path / "site").exists()
+
+
+def test_the_build_does_without_tensorflow():
+    """It takes a second, and a machine that only serves the page needs no TensorFlow."""
+    run("-c", "import sys; import export.web.__main__ as web; web.drawn_samples(); web._limits(); "
+              "import export.web.serve; assert 'tensorflow' not in sys.modules")  # fmt: skip
+
+
+def test_lock_names_no_machine():
+    """Versions and checksums; no address of anybody's registry or folder."""
+    lock = json.loads((ROOT / "export" / "web" / "package-lock.json").read_text())
+    wanted = {name: entry for name, entry in lock["packages"].items() if name}
+    assert set(wanted) == {"node_modules/@litertjs/core", "node_modules/@litertjs/wasm-utils"}
+    for entry in wanted.values():
+        assert entry["integrity"].startswith("sha512-") and "resolved" not in entry
+    assert wanted["node_modules/@litertjs/core"]["version"] == litert.wanted_version()
+
+
+@pytest.fixture
+def address(tmp_path) -> str:
+    """Of a running server of a folder with one file of each kind."""
+    site = tmp_path / "site"
+    (site / "model").mkdir(parents=True)
+    for name in ("site.json", "page.js", "index.html", "model/m.tflite"):
+        (site / name).write_text("{}")
+    with serve.server(str(site), "127.0.0.1", 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_server(address, tmp_path):
+    for name, kind in (("", "text/html"), ("page.js", "text/javascript"), ("site.json", "application/json"),
+                       ("model/m.tflite", "application/octet-stream")):  # fmt: skip
+        with urllib.request.urlopen(f"{address}/{name}", timeout=300) as answer:
+            assert answer.headers["Content-Type"] == kind
+            assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+            assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+    for name in ("model/", "no.js", "../run/config.json"):
+        with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
+            urllib.request.urlopen(f"{address}/{name}", timeout=300)
+        refusal.value.close()
+
+
+def test_bad_input_of_the_server_is_one_line(address, tmp_path):
+    said = refused("-m", "export.web.serve", f"--site_dir={tmp_path}")
+    assert "holds no page; build one: python -m export.web" in said
+    port = address.rpartition(":")[2]
+    said = refused("-m", "export.web.serve", f"--site_dir={tmp_path / 'site'}", f"--port={port}")
+    assert f"cannot listen on 127.0.0.1:{port}" in said and "another --port" in said
+
+
+def test_presets_have_sentences_to_try():
+    """The page's first sentence is the config's; a preset without any would leave the field empty."""
+    assert all(preset.sentences for preset in PRESETS.values())

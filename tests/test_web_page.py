@@ -1,0 +1,396 @@
+"""The page of export/web in a headless Chromium: what a person does, and its pixels against Python's of the same file."""
+
+import functools
+import http.server
+import io
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from data import images, pipeline
+from export import tflite
+from export.web import __main__ as web
+from export.web import litert, serve
+from simgan_tf import pictures
+from simgan_tf.edit import Editor
+from simgan_tf.text.tokens import Vocabulary
+from simgan_tf.text.vse import TextEncoder
+from tests import chromium
+from tests.test_export import CONFIG, make_run
+
+WORDS = ["this", "flower", "has", "red", "blue", "petals", "yellow", "the", "of", "are", "pink"]
+EDITED = "return document.querySelector('#status').textContent.startsWith('Edited')"
+ENTER, TAB = "\ue007", "\ue004"  # WebDriver's names of keys
+
+pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=str(chromium.missing()))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> str:
+    """A built page of an untrained run whose generator uses its whole range."""
+    try:
+        modules = litert.find()
+    except ValueError as error:
+        pytest.skip(f"no LiteRT.js: {error}")
+    run_dir = str(tmp_path_factory.mktemp("run"))
+    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
+    draw = np.random.default_rng(0)
+    for variable in encoder.variables:
+        variable.assign(draw.normal(size=variable.shape))
+    make_run(run_dir, encoder)
+    os.mkdir(os.path.join(run_dir, "export"))
+    tflite.write(Editor(run_dir), os.path.join(run_dir, "export", "simgan.tflite"))
+    out_dir = str(tmp_path_factory.mktemp("site") / "site")
+    web.build(run_dir, out_dir, litert_dir=os.path.dirname(modules))
+    return out_dir
+
+
+class Python:
+    """What Python makes of the site's own .tflite, by its packed contract and LiteRT's interpreter."""
+
+    def __init__(self, site: str) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        model = os.path.join(site, "model", "simgan.tflite")
+        self.contract, self.vocabulary = tflite.read_contract(model)
+        self.interpreter = Interpreter(model)
+
+    def image(self, path: str) -> np.ndarray:
+        """[S, S, 3] float32: what Editor.read gives; but a JPEG is decoded by Pillow, as exactly as browsers do it.
+
+        TensorFlow's decoder, in its default setting, is a faster one: up to 10 of 255 off these two, 0.8 on average.
+        """
+        if path.endswith(".jpg"):
+            with Image.open(path) as picture:
+                pixels = tf.constant(np.asarray(ImageOps.exif_transpose(picture)))
+        else:
+            pixels = tf.io.decode_image(images.read_picture(path), channels=3, expand_animations=False)
+        return pipeline.centre_crop(pixels, CONFIG.image_size, CONFIG.load_size).numpy()
+
+    def edit(self, path: str, text: str, to_text: str = "", share: float = 0.0, noise=None) -> np.ndarray:
+        """[S, S, 3] uint8."""
+        embed, edit = (self.interpreter.get_signature_runner(name) for name in ("embed", "edit"))
+        first, second = (
+            embed(tokens=self.vocabulary.batch([words], self.contract["tokens"]["length"]))["embedding"]
+            for words in (text, to_text)
+        )
+        mixed = np.float32(1 - share) * first + np.float32(share) * second
+        noise = np.zeros([1, CONFIG.ca_size], np.float32) if noise is None else np.array([noise], np.float32)
+        return pictures.to_pixels(edit(image=self.image(path)[None], embedding=mixed, noise=noise)["edited"][0])
+
+
+@pytest.fixture(scope="module")
+def python(site) -> Python:
+    return Python(site)
+
+
+def serving(server: http.server.HTTPServer):
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}/"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium.chromium(str(tmp_path_factory.mktemp("profile"))) as window:
+        yield window
+
+
+@pytest.fixture(scope="module")
+def page(site, browser):
+    """The page, loaded from our server, the first sample edited by the first sentence."""
+    with serve.server(site, "127.0.0.1", 0) as server:
+        browser.address = serving(server)
+        browser.size(1100, 900)
+        browser.open(browser.address)
+        browser.wait(EDITED)
+        yield browser
+        server.shutdown()
+
+
+def canvas(browser, name: str) -> np.ndarray:
+    """[S, S, 3] uint8."""
+    values = browser.run(
+        "const c = document.getElementById(arguments[0]);"
+        "return [c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]",
+        name,
+    )
+    return np.array(values[1:], np.uint8).reshape([values[0], values[0], 4])[..., :3]
+
+
+def changed(browser, what, *arguments):
+    """Does `what` and waits until another edit is on the page."""
+    browser.run("document.querySelector('#status').textContent = ''")
+    what(*arguments)
+    browser.wait(EDITED)
+
+
+def refusal(browser, what, *arguments) -> str:
+    """Does `what`, which the page must refuse; its words. Then everything must still work."""
+    what(*arguments)
+    said = browser.wait("const e = document.querySelector('#error'); return e.hidden ? '' : e.innerText")
+    changed(browser, browser.click, "#samples button:nth-child(2)")
+    assert browser.run("return document.querySelector('#error').hidden")
+    return said
+
+
+def write(browser, selector: str, text: str) -> None:
+    browser.clear(selector)
+    browser.type(selector, text)
+
+
+def close(found: np.ndarray, expected: np.ndarray, within: int = 2) -> None:
+    assert found.shape == expected.shape == (CONFIG.image_size, CONFIG.image_size, 3)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= within
+    assert expected.std() > 20  # a flat picture would prove nothing
+
+
+def sample(site: str, number: int) -> str:
+    folder = os.path.join(site, "samples")
+    return os.path.join(folder, sorted(os.listdir(folder))[number - 1])
+
+
+def test_first_sight(page, site, python):
+    """Without a touch: the first sample, the first sentence, the mean; threads, and all that was fetched."""
+    close(canvas(page, "before"), pictures.to_pixels(python.image(sample(site, 1))), 1)
+    close(canvas(page, "after"), python.edit(sample(site, 1), CONFIG.sentences[0]))
+    assert page.run("return document.querySelector('#text').value") == CONFIG.sentences[0]
+    assert "ms (the mean)" in page.text("#status")
+    assert page.run("return crossOriginIsolated")
+    facts = page.run("return document.querySelector('#facts').textContent")
+    assert f"{min(os.cpu_count(), 4)} thread" in facts and "16x16" in facts
+    assert page.text("#downloaded").endswith("MB, done")
+    size = os.path.getsize(os.path.join(site, "model", "simgan.tflite"))
+    listed = page.run("return document.querySelector('#files').textContent")
+    assert "simgan.tflite" in listed and f"{size / 1e3:.1f} kB" in listed and litert.wanted_version() in listed
+
+
+def test_type_click_slide(page, site, python):
+    """A sentence with Enter, a sample by click, the slider by keys, another one twice, and back to the mean."""
+    write(page, "#text", "this FLOWER has (blue) petals")
+    changed(page, page.type, "#text", ENTER)
+    close(canvas(page, "after"), python.edit(sample(site, 1), "this flower has blue petals"))
+    changed(page, page.click, "#samples button:nth-child(3)")
+    close(canvas(page, "before"), pictures.to_pixels(python.image(sample(site, 3))), 1)
+    assert page.run("return document.querySelector('#share').disabled")
+    write(page, "#to-text", "the petals are pink")
+    changed(page, page.click, "#edit")
+    page.run("document.querySelector('#share').value = 59")
+    changed(page, page.type, "#share", "\ue014")  # the right arrow: 60
+    two = (sample(site, 3), "this flower has blue petals", "the petals are pink")
+    close(canvas(page, "after"), python.edit(*two, 0.6))
+    assert page.text("#share-shown") == "60 %"
+    for number in (1, 2):
+        changed(page, page.click, "#another")
+        noise = page.run(
+            "return import('/pixels.js').then((m) => Array.from(m.drawNoise(arguments[0], arguments[1])))",
+            CONFIG.ca_size, number,
+        )  # fmt: skip
+        expected = python.edit(*two, 0.6, noise)
+        close(canvas(page, "after"), expected)
+        assert f"(noise {number})" in page.text("#status")
+        assert np.abs(expected.astype(int) - python.edit(*two, 0.6)).max() > 10
+    changed(page, page.click, "#mean")
+    close(canvas(page, "after"), python.edit(*two, 0.6))
+    changed(page, write, page, "#to-text", ENTER)  # without a second sentence the slider says nothing
+    close(canvas(page, "after"), python.edit(sample(site, 3), "this flower has blue petals"))
+
+
+def test_save(page, tmp_path):
+    """A PNG of the canvas' own pixels, named after the sentence."""
+    page.devtools("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    page.click("#save")
+    said = page.wait("const s = document.querySelector('#status').textContent; return s.startsWith('Saved') && s")
+    name = said.removeprefix("Saved as ").removesuffix(".")
+    assert name.endswith("-noise-0.png") and "petals" in name
+    end = time.monotonic() + chromium.PATIENCE
+    while not (tmp_path / name).exists():
+        assert time.monotonic() < end, os.listdir(tmp_path)
+        time.sleep(0.05)
+    with Image.open(tmp_path / name) as saved:
+        np.testing.assert_array_equal(np.asarray(saved.convert("RGB")), canvas(page, "after"))
+
+
+def write_odd_pictures(folder) -> list[str]:
+    """Files that need care; every exact decoder sees the same pixels in them, "glass.png" apart, blended in 8 bits."""
+    noise = np.random.default_rng(0)
+    smooth = Image.fromarray(noise.integers(0, 256, [9, 7, 3], np.uint8)).resize((97, 61), Image.Resampling.BICUBIC)
+    turned = Image.Exif()
+    turned[images.ORIENTATION] = 6
+    glass = smooth.convert("RGBA")
+    glass.putalpha(Image.linear_gradient("L").resize(glass.size))
+    smooth.save(folder / "upright.jpg", quality=95)
+    smooth.save(folder / "turned.jpg", quality=95, exif=turned)
+    smooth.save(folder / "turned.png", exif=turned)
+    glass.save(folder / "glass.png")
+    smooth.convert("L").save(folder / "grey.png")
+    smooth.quantize(16).save(folder / "palette.png")
+    smooth.resize((2000, 1500)).save(folder / "large.png")
+    smooth.save(folder / "lossless.webp", lossless=True)
+    return sorted(os.listdir(folder))
+
+
+def test_files_of_ones_own(page, python, tmp_path):
+    """Chosen and dropped: turned by EXIF, transparent, grey, of a palette, larger than a strip."""
+    text = page.run("return document.querySelector('#text').value")
+    for name in write_odd_pictures(tmp_path):
+        path = str(tmp_path / name)
+        changed(page, page.type, "#file", path)
+        close(canvas(page, "before"), pictures.to_pixels(python.image(path)), 1)
+        close(canvas(page, "after"), python.edit(path, text), 4 if name == "glass.png" else 2)
+    drop = """return fetch(arguments[0]).then((r) => r.blob()).then((blob) => {
+        const data = new DataTransfer();
+        data.items.add(new File([blob], "dropped.png"));
+        document.querySelector("#drop").dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true}));
+    })"""
+    before = canvas(page, "before")
+    changed(page, page.run, drop, page.run("return document.querySelector('#samples img').src"))
+    assert page.run("return document.querySelector('#before').getAttribute('aria-label')") == "dropped.png"
+    assert np.abs(canvas(page, "before").astype(int) - before).max() > 20
+
+
+def test_bad_input(page, tmp_path):
+    """Each is refused in a line that says what to do, and the page lives on."""
+    (tmp_path / "letter.txt").write_text("dear flower")
+    (tmp_path / "no.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
+    Image.new("1", (8000, 6300)).save(tmp_path / "huge.png")
+    Image.new("L", (7, 70)).save(tmp_path / "tiny.png")
+    Image.new("L", (2000, 90)).save(tmp_path / "long.png")
+    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"></svg>')
+    for name, message in (
+        ("letter.txt", "letter.txt is not a picture that this browser can read. Take a JPEG"),
+        ("no.jpg", "no.jpg is not a picture"),
+        ("huge.png", "huge.png is 8000x6300, over 50 million pixels. Make it smaller."),
+        ("tiny.png", "tiny.png is 7x70. Both sides need 8 pixels"),
+        ("long.png", "long.png is 2000x90. The longer side may be 20 times"),
+        ("drawing.svg", "drawing.svg is damaged, or of a kind that this browser cannot read"),
+    ):
+        assert message in refusal(page, page.type, "#file", str(tmp_path / name))
+    drop_text = "document.dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer(), bubbles: true}))"
+    assert "That was no file" in refusal(page, page.run, drop_text)
+    for text, message in ((" ", "There is no word in the sentence. Try: this, flower, has"),
+                          ("qqqq zzzz", 'The model knows no word of "qqqq zzzz". It knows 11 words')):  # fmt: skip
+        write(page, "#text", text)
+        page.click("#edit")
+        said = page.wait("const e = document.querySelector('#error'); return e.hidden ? '' : e.innerText")
+        assert message in said
+        write(page, "#text", "red")
+        changed(page, page.click, "#edit")
+    write(page, "#text", "a red flower <b>qqqq</b>")
+    assert page.text("#unknown") == "Unknown to the model: a, b, qqqq"
+    write(page, "#to-text", "!?")
+    page.click("#edit")
+    assert "no word in the sentence" in page.wait("return document.querySelector('#error').innerText")
+    page.clear("#to-text")
+    changed(page, page.click, "#edit")
+
+
+def test_keyboard(page):
+    """Tab goes from the picture to the saving, every stop has a name and shows the focus."""
+    write(page, "#to-text", "red")
+    page.run("const h1 = document.querySelector('h1'); h1.tabIndex = -1; h1.focus()")
+    stops, shown = [], []
+    for _ in range(40):
+        page.press(TAB)
+        stop, name, outline = page.run(
+            "const e = document.activeElement, label = e.labels?.[0];"
+            "const shown = e.classList.contains('unseen') ? label : e;"
+            "return [e.id || e.parentElement.id || e.tagName,"
+            " (label ?? e).innerText || e.querySelector('img')?.alt, getComputedStyle(shown).outlineStyle]"
+        )
+        if stop == "BODY" or (stops and stop == "file"):
+            break
+        assert name, stop
+        stops.append(stop)
+        shown.append(outline)
+    order = ["file", "samples", "text", "to-text", "edit", "sentences", "share", "another", "mean", "save", "downloads"]
+    assert list(dict.fromkeys(stops)) == order
+    assert stops.count("samples") == web.SAMPLES and stops.count("sentences") == len(CONFIG.sentences)
+    assert set(shown) == {"solid"}
+
+
+@pytest.mark.parametrize("width", [360, 700, 1100])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_widths_and_schemes(page, width, scheme):
+    """Nothing sticks out, also with a word that has no end; text stands out from what is behind it (WCAG: 4.5)."""
+    page.size(width, 780, mobile=width < 500)
+    page.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    write(page, "#text", "flower " + "q" * 300)
+    assert page.run("return document.documentElement.scrollWidth") <= width
+    colours = page.run("""
+        const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+        return [...document.querySelectorAll("h1, p, label, figcaption, button, input, summary, .hint")]
+          .filter((e) => e.offsetParent && !e.disabled && e.innerText).map((e) => {
+            const behind = [];
+            for (let up = e; up; up = up.parentElement) behind.push(parse(getComputedStyle(up).backgroundColor));
+            return [e.id || e.innerText.slice(0, 20), parse(getComputedStyle(e).color), behind];
+          })""")
+    assert len(colours) > 15
+    for name, ink, behind in colours:
+        ground = np.zeros(3)
+        for *colour, alpha in ([*c, 1][:4] for c in reversed(behind)):
+            ground = alpha * np.array(colour) + (1 - alpha) * ground
+        light, dark = sorted((luminance(ink[:3]), luminance(ground)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ink, ground)
+    with Image.open(io.BytesIO(page.screenshot())) as shot:
+        assert shot.size == (width, 780)
+    write(page, "#text", "red")
+
+
+def luminance(colour) -> float:
+    """Relative luminance of sRGB 0..255, by WCAG 2."""
+    share = np.asarray(colour) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+class Plain(http.server.SimpleHTTPRequestHandler):
+    """A server without our headers, of the kind that declares .gz files as packed for the journey."""
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-store")  # the files change in the test
+        if self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_any_other_server(site, browser, python):
+    """One thread, and the same picture; then the same folder with its model gone and cut short: a line, no model."""
+    model = os.path.join(site, "model", "simgan.tflite")
+    handler = functools.partial(Plain, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        address = serving(server)
+        browser.open(address)
+        browser.wait(EDITED)
+        assert not browser.run("return crossOriginIsolated")
+        facts = browser.run("return document.querySelector('#facts').textContent")
+        assert "1 thread (more need the headers COOP and COEP from the server)" in facts
+        close(canvas(browser, "after"), python.edit(sample(site, 1), CONFIG.sentences[0]))
+        with open(model, "rb") as file:
+            whole = file.read()
+        try:
+            for content, message in ((None, "model/simgan.tflite could not be loaded (404 File not found): the whole"),
+                                     (whole[:500], "model/simgan.tflite has 500 of"),
+                                     (b"x" * len(whole), "The model did not start: ")):  # fmt: skip
+                os.remove(model)
+                if content is not None:
+                    with open(model, "wb") as file:
+                        file.write(content)
+                browser.open(address)
+                said = browser.wait("const e = document.querySelector('#error'); return e.hidden ? '' : e.innerText")
+                assert message in said and "undefined" not in said and "[object" not in said, said
+                assert browser.run("return document.querySelector('#edit').disabled")
+                assert "Reload" in browser.text("#status")
+                if content is None:
+                    open(model, "wb").close()
+        finally:
+            with open(model, "wb") as file:
+                file.write(whole)
+            server.shutdown()
