@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync")  # fmt: skip
+         "--disable-background-networking", "--disable-dev-shm-usage", "--disable-component-update", "--disable-sync")  # fmt: skip
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key under which WebDriver names an element
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine, whatever proxy is set
 PATIENCE = 300.0  # seconds; the machine may be busy

@@ -245,7 +245,8 @@ def test_pictures_of_records(path, tmp_path, run_dir, litert_dir):
 
 def test_which_model(run_dir, tmp_path):
     folder = os.path.join(run_dir, "export")
-    assert web.find_model(run_dir, None, None) == os.path.join(folder, "simgan.tflite")
+    for name in (None, "float32", "simgan"):
+        assert web.find_model(run_dir, name, None) == os.path.join(folder, "simgan.tflite")
     for name in ("int8", "simgan_int8", "simgan_int8.tflite"):
         assert web.find_model(run_dir, name, None) == os.path.join(folder, "simgan_int8.tflite")
     other = os.path.join(folder, "simgan_int8.tflite")

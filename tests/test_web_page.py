@@ -289,28 +289,32 @@ def test_bad_input(page, tmp_path):
     changed(page, page.click, "#edit")
 
 
-def test_keyboard(page):
-    """Tab goes from the picture to the saving, every stop has a name and shows the focus."""
+@pytest.mark.parametrize("width", [360, 1100])
+def test_keyboard(page, width):
+    """Tab goes from the picture to the saving; every stop has a name, shows the focus, and nothing lies over it."""
+    page.size(width, 780, mobile=width < 500)
     write(page, "#to-text", "red")
     page.run("const h1 = document.querySelector('h1'); h1.tabIndex = -1; h1.focus()")
-    stops, shown = [], []
+    stops, shown, covered = [], [], []
     for _ in range(40):
         page.press(TAB)
-        stop, name, outline = page.run(
+        stop, name, outline, top = page.run(
             "const e = document.activeElement, label = e.labels?.[0];"
-            "const shown = e.classList.contains('unseen') ? label : e;"
-            "return [e.id || e.parentElement.id || e.tagName,"
-            " (label ?? e).innerText || e.querySelector('img')?.alt, getComputedStyle(shown).outlineStyle]"
+            "const shown = e.classList.contains('unseen') ? label : e, place = shown.getBoundingClientRect();"
+            "const top = document.elementFromPoint(place.x + place.width / 2, place.y + place.height / 2);"
+            "return [e.id || e.parentElement.id || e.tagName, (label ?? e).innerText || e.querySelector('img')?.alt,"
+            " getComputedStyle(shown).outlineStyle, shown.contains(top)]"
         )
         if stop == "BODY" or (stops and stop == "file"):
             break
         assert name, stop
         stops.append(stop)
         shown.append(outline)
+        covered += [] if top else [stop]
     order = ["file", "samples", "text", "to-text", "edit", "sentences", "share", "another", "mean", "save", "downloads"]
     assert list(dict.fromkeys(stops)) == order
     assert stops.count("samples") == web.SAMPLES and stops.count("sentences") == len(CONFIG.sentences)
-    assert set(shown) == {"solid"}
+    assert set(shown) == {"solid"} and covered == []
 
 
 @pytest.mark.parametrize("width", [360, 700, 1100])

@@ -102,7 +102,7 @@ def find_model(run_dir: str, variant: str | None, tflite: str | None) -> str:
     names = sorted(name.removesuffix(".tflite") for name in found if name.endswith(".tflite"))
     if not names:
         raise FileNotFoundError(f"{folder!r} has no .tflite; write it: python run_export.py --run_dir={run_dir}")
-    wanted = "simgan" if variant is None else variant.removesuffix(".tflite")
+    wanted = "simgan" if variant in (None, "float32") else variant.removesuffix(".tflite")
     fitting = [name for name in names if wanted in (name, name.removeprefix("simgan").lstrip("._-"))]
     if len(fitting) != 1:
         flag = f"--variant={variant}" if variant is not None else "--variant is not given, and"
