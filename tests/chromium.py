@@ -13,7 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-         "--disable-background-networking", "--disable-dev-shm-usage", "--disable-component-update", "--disable-sync")  # fmt: skip
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         "--disable-dev-shm-usage")  # fmt: skip
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key under which WebDriver names an element
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # this machine, whatever proxy is set
 PATIENCE = 300.0  # seconds; the machine may be busy
@@ -65,9 +66,10 @@ class Browser:
     def clear(self, selector: str) -> None:
         self._call("POST", f"/element/{self.find(selector)}/clear", {})
 
-    def press(self, key: str) -> None:
-        """One key, to whatever has the focus."""
-        actions = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+    def press(self, *keys: str) -> None:
+        """Keys held one after the other and let go in turn, to whatever has the focus."""
+        actions = [{"type": "keyDown", "value": key} for key in keys]
+        actions += [{"type": "keyUp", "value": key} for key in reversed(keys)]
         self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
     def run(self, script: str, *values):

@@ -1,8 +1,9 @@
-"""The page of export/web in a headless Chromium: what a person does, and its pixels against Python's of the same file."""
+"""The page of export/web in a headless Chromium: what a person does; its pixels against Python's of the same file."""
 
 import functools
 import http.server
 import io
+import json
 import os
 import threading
 import time
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from data import images, pipeline
 from export import tflite
@@ -25,7 +26,7 @@ from tests.test_export import CONFIG, make_run
 
 WORDS = ["this", "flower", "has", "red", "blue", "petals", "yellow", "the", "of", "are", "pink"]
 EDITED = "return document.querySelector('#status').textContent.startsWith('Edited')"
-ENTER, TAB = "\ue007", "\ue004"  # WebDriver's names of keys
+ENTER, TAB, SHIFT = "\ue007", "\ue004", "\ue008"  # WebDriver's names of keys
 
 pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=str(chromium.missing()))
 
@@ -230,12 +231,15 @@ def write_odd_pictures(folder) -> list[str]:
     smooth.convert("L").save(folder / "grey.png")
     smooth.quantize(16).save(folder / "palette.png")
     smooth.resize((2000, 1500)).save(folder / "large.png")
+    gamma = PngImagePlugin.PngInfo()
+    gamma.add(b"gAMA", (100_000).to_bytes(4, "big"))  # 1.0: a browser that heeds it shows another picture
+    smooth.save(folder / "gamma.png", pnginfo=gamma)
     smooth.save(folder / "lossless.webp", lossless=True)
     return sorted(os.listdir(folder))
 
 
 def test_files_of_ones_own(page, python, tmp_path):
-    """Chosen and dropped: turned by EXIF, transparent, grey, of a palette, larger than a strip."""
+    """Chosen and dropped: turned by EXIF, transparent, grey, of a palette, with a gamma, larger than a strip."""
     text = page.run("return document.querySelector('#text').value")
     for name in write_odd_pictures(tmp_path):
         path = str(tmp_path / name)
@@ -291,13 +295,24 @@ def test_bad_input(page, tmp_path):
 
 @pytest.mark.parametrize("width", [360, 1100])
 def test_keyboard(page, width):
-    """Tab goes from the picture to the saving; every stop has a name, shows the focus, and nothing lies over it."""
+    """Tab goes from the picture to the saving, and Shift-Tab back; every stop has a name, shows the focus, and nothing
+    lies over it."""
     page.size(width, 780, mobile=width < 500)
     write(page, "#to-text", "red")
     page.run("const h1 = document.querySelector('h1'); h1.tabIndex = -1; h1.focus()")
-    stops, shown, covered = [], [], []
-    for _ in range(40):
-        page.press(TAB)
+    there = walk(page, TAB)
+    order = ["file", "samples", "text", "to-text", "edit", "sentences", "share", "another", "mean", "save", "downloads"]
+    assert list(dict.fromkeys(there)) == order
+    assert there.count("samples") == web.SAMPLES and there.count("sentences") == len(CONFIG.sentences)
+    page.run("document.querySelector('summary').focus()")
+    assert walk(page, SHIFT, TAB) == there[-2::-1]
+
+
+def walk(page, *keys: str) -> list[str]:
+    """Where the focus comes, key by key, up to the first or last control; ids, of the group where there is none."""
+    stops = []
+    while len(stops) < 2 or stops[-1] not in ("file", "downloads"):
+        page.press(*keys)
         stop, name, outline, top = page.run(
             "const e = document.activeElement, label = e.labels?.[0];"
             "const shown = e.classList.contains('unseen') ? label : e, place = shown.getBoundingClientRect();"
@@ -305,16 +320,10 @@ def test_keyboard(page, width):
             "return [e.id || e.parentElement.id || e.tagName, (label ?? e).innerText || e.querySelector('img')?.alt,"
             " getComputedStyle(shown).outlineStyle, shown.contains(top)]"
         )
-        if stop == "BODY" or (stops and stop == "file"):
-            break
-        assert name, stop
+        assert name and outline == "solid" and top, (stop, name, outline, top)
         stops.append(stop)
-        shown.append(outline)
-        covered += [] if top else [stop]
-    order = ["file", "samples", "text", "to-text", "edit", "sentences", "share", "another", "mean", "save", "downloads"]
-    assert list(dict.fromkeys(stops)) == order
-    assert stops.count("samples") == web.SAMPLES and stops.count("sentences") == len(CONFIG.sentences)
-    assert set(shown) == {"solid"} and covered == []
+        assert len(stops) < 40, stops
+    return stops
 
 
 @pytest.mark.parametrize("width", [360, 700, 1100])
@@ -355,6 +364,8 @@ def luminance(colour) -> float:
 class Plain(http.server.SimpleHTTPRequestHandler):
     """A server without our headers, of the kind that declares .gz files as packed for the journey."""
 
+    asked: list[str] = []
+
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-store")  # the files change in the test
         if self.path.endswith(".gz"):
@@ -362,7 +373,7 @@ class Plain(http.server.SimpleHTTPRequestHandler):
         super().end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        pass
+        self.asked.append(f"{self.command} {self.path}")
 
 
 def test_any_other_server(site, browser, python):
@@ -377,6 +388,10 @@ def test_any_other_server(site, browser, python):
         facts = browser.run("return document.querySelector('#facts').textContent")
         assert "1 thread (more need the headers COOP and COEP from the server)" in facts
         close(canvas(browser, "after"), python.edit(sample(site, 1), CONFIG.sentences[0]))
+        with open(os.path.join(site, "site.json"), encoding="utf-8") as file:
+            files = json.load(file)["files"]  # nothing but these is asked for
+        assert set(Plain.asked) <= {"GET /", "GET /site.json", *(f"GET /{name}" for name in files)}
+        assert sum(".wasm.gz" in line for line in Plain.asked) == 1
         with open(model, "rb") as file:
             whole = file.read()
         try:

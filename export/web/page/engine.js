@@ -66,8 +66,7 @@ async function unpacked(bytes) {
 
 // value: a picture file. Gives the model's view of it, Float32Array. Upright by EXIF and on white, as in Python.
 async function prepare(file) {
-  const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
-  const picture = await createImageBitmap(file, options);
+  const picture = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   const { width, height } = picture;
   const canvas = new OffscreenCanvas(width, Math.min(height, 256));
   const pen = canvas.getContext("2d", { willReadFrequently: true });
