@@ -1,9 +1,12 @@
 """Runs a SavedModel through TensorFlow's C++ loader, the one of TensorFlow Serving, without Python TensorFlow.
-Knows nothing of this project: any SavedModel, its serving_default signature, arrays from and to .npz.
+Knows nothing of this project: any SavedModel, any signature, arrays from and to .npz.
 
-    python -m export.cpp_loader SAVED_MODEL_DIR IN.npz OUT.npz      arrays named like the signature's inputs and outputs
+    python -m export.cpp_loader SAVED_MODEL_DIR                     a line for each op: its name, and kernel or none
+    python -m export.cpp_loader SAVED_MODEL_DIR SIGNATURE IN.npz OUT.npz [SIGNATURE IN.npz OUT.npz ...]
+                                                                    arrays named like the signature's inputs and outputs
 """
 
+import base64
 import ctypes
 import importlib.util
 import os
@@ -12,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-SIGNATURE = b"serving_default"
+TEXT = ":base64"  # ending of a string array's name in a .npz, which holds no bytes objects and cuts zeros at the end
 STRING = 7  # of TensorFlow's DataType enum
 DTYPES = {1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 9: np.int64, 10: np.bool_}
 NUMBERS = {np.dtype(dtype): number for number, dtype in DTYPES.items()}
@@ -40,7 +43,7 @@ def load_library() -> ctypes.CDLL:
         library = ctypes.CDLL(os.path.join(folder, name), mode=ctypes.RTLD_GLOBAL)
     for function in ("TF_NewStatus", "TF_NewGraph", "TF_NewSessionOptions", "TF_NewBuffer", "TF_GetBuffer",
                      "TF_LoadSessionFromSavedModel", "TF_GraphOperationByName", "TF_AllocateTensor", "TF_TensorData",
-                     "TF_StringGetDataPointer"):  # fmt: skip
+                     "TF_StringGetDataPointer", "TF_GetRegisteredKernelsForOp"):  # fmt: skip
         getattr(library, function).restype = ctypes.c_void_p
     for function in ("TF_TensorByteSize", "TF_StringGetSize"):
         getattr(library, function).restype = ctypes.c_size_t
@@ -50,9 +53,9 @@ def load_library() -> ctypes.CDLL:
 
 
 class SavedModel:
-    """The serving_default signature of a SavedModel: call it with arrays by input name, get arrays by output name.
+    """A loaded SavedModel; inputs, outputs and optional (inputs with a default) by the names of its signatures.
 
-    Raises: ValueError with TensorFlow's message, and for a missing signature or a wrong set of inputs.
+    Raises: ValueError with TensorFlow's message.
     """
 
     def __init__(self, directory: str) -> None:
@@ -69,45 +72,54 @@ class SavedModel:
         )
         self._check()
         buffer = Buffer.from_address(meta_graph.value)
-        signatures = dict(_map(ctypes.string_at(buffer.data, buffer.length), 5))  # MetaGraphDef.signature_def
-        if SIGNATURE not in signatures:
-            raise ValueError(
-                f"{directory} has no signature {SIGNATURE.decode()}; it has "
-                f"{', '.join(sorted(name.decode() for name in signatures))}"
+        self.inputs, self.outputs, self.optional = {}, {}, {}
+        for name, definition in _map(ctypes.string_at(buffer.data, buffer.length), 5):  # MetaGraphDef.signature_def
+            if name == b"__saved_model_init_op":  # the loader's own
+                continue
+            self.inputs[name.decode()], self.outputs[name.decode()] = (
+                {key.decode(): self._tensor(dict(_fields(info))[1]) for key, info in _map(definition, number)}
+                for number in (1, 2)  # SignatureDef.inputs, .outputs; TensorInfo.name is field 1
             )
-        self.inputs, self.outputs = (
-            {name.decode(): self._tensor(dict(_fields(info))[1]) for name, info in _map(signatures[SIGNATURE], number)}
-            for number in (1, 2)  # SignatureDef.inputs, .outputs; TensorInfo.name is field 1
-        )
+            self.optional[name.decode()] = {key.decode() for key, _ in _map(definition, 4)}  # SignatureDef.defaults
 
-    def __call__(self, **arrays: np.ndarray) -> dict[str, np.ndarray]:
-        if set(arrays) != set(self.inputs):
-            raise ValueError(f"arrays {sorted(arrays)} given, the signature takes {sorted(self.inputs)}")
-        places = [self.inputs[name] for name in arrays]
+    def run(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        """Outputs of one signature. Strings: arrays of text or of bytes objects in, arrays of bytes objects out.
+
+        Raises: ValueError with TensorFlow's code and message, after which the next call works as before; for a
+        signature that is not there, or a wrong set of inputs.
+        """
+        if signature not in self.inputs:
+            raise ValueError(f"no signature {signature}; there are {', '.join(sorted(self.inputs))}")
+        inputs, outputs = self.inputs[signature], self.outputs[signature]
+        if not set(inputs) - self.optional[signature] <= set(arrays) <= set(inputs):
+            raise ValueError(f"arrays {sorted(arrays)} given, the signature takes {sorted(inputs)}")
+        places = [inputs[name] for name in arrays]
         tensors = [self._to_tensor(array) for array in arrays.values()]
-        results = (ctypes.c_void_p * len(self.outputs))()
+        results = (ctypes.c_void_p * len(outputs))()
         self.tf.TF_SessionRun(
             self.session, None,
             (Output * len(places))(*places), (ctypes.c_void_p * len(tensors))(*tensors), len(tensors),
-            (Output * len(results))(*self.outputs.values()), results, len(results),
+            (Output * len(results))(*outputs.values()), results, len(results),
             None, 0, None, self.status,
         )  # fmt: skip
         for tensor in tensors:
             self.tf.TF_DeleteTensor(ctypes.c_void_p(tensor))
         self._check()
         made = (self._to_array(ctypes.c_void_p(result)) for result in results)
-        return dict(zip(self.outputs, made, strict=True))
+        return dict(zip(outputs, made, strict=True))
 
     def _check(self) -> None:
-        if self.tf.TF_GetCode(self.status):
-            raise ValueError(self.tf.TF_Message(self.status).decode(errors="replace"))
+        code = self.tf.TF_GetCode(self.status)
+        if code:
+            message = self.tf.TF_Message(self.status).decode(errors="replace")
+            raise ValueError(f"{'INVALID_ARGUMENT' if code == 3 else f'code {code}'}: {message}")
 
     def _tensor(self, name: bytes) -> Output:
         operation, _, index = name.rpartition(b":")
         return Output(self.tf.TF_GraphOperationByName(self.graph, operation), int(index))
 
     def _to_tensor(self, array: np.ndarray) -> int:
-        is_text = array.dtype.kind in "US"
+        is_text = array.dtype.kind in "USO"
         if not is_text and array.dtype not in NUMBERS:
             raise ValueError(f"arrays of {array.dtype} are not supported; use text, {', '.join(map(str, NUMBERS))}")
         array = np.ascontiguousarray(array)
@@ -134,7 +146,7 @@ class SavedModel:
         if number == STRING:
             strings = [ctypes.c_void_p(place + i * STRING_BYTES) for i in range(int(np.prod(shape)))]
             flat = [ctypes.string_at(self.tf.TF_StringGetDataPointer(s), self.tf.TF_StringGetSize(s)) for s in strings]
-            array = np.array(flat, np.bytes_)
+            array = np.array([*flat, None], object)[:-1]  # None: or one bytes object would become an array of numbers
         else:
             data = ctypes.string_at(place, self.tf.TF_TensorByteSize(tensor))
             array = np.frombuffer(data, DTYPES[number])
@@ -176,15 +188,70 @@ def _map(message: bytes, number: int) -> Iterator[tuple[bytes, bytes]]:
             yield entry[1], entry[2]
 
 
-def main(saved_model_dir: str, in_path: str, out_path: str) -> None:
-    with np.load(in_path, allow_pickle=False) as arrays:
-        outputs = SavedModel(saved_model_dir)(**arrays)
-    np.savez(out_path, **outputs)
+def ops(directory: str) -> dict[str, bool]:
+    """Every op of a SavedModel, its functions included, by name: whether TensorFlow's C++ library alone can run it.
+
+    Ops that only the Python wheel can run (PyFunc and its kin) and custom ones have no kernel in that library.
+    """
+    with open(os.path.join(directory, "saved_model.pb"), "rb") as file:
+        (meta_graph,) = [value for field, value in _fields(file.read()) if field == 2]  # SavedModel.meta_graphs
+    graph = dict(_fields(meta_graph))[2]  # MetaGraphDef.graph_def
+    nodes = [value for field, value in _fields(graph) if field == 1]  # GraphDef.node
+    for field, library in _fields(graph):
+        if field == 2:  # GraphDef.library, its .function, their .node_def
+            functions = [value for inner, value in _fields(library) if inner == 1]
+            nodes += [node for function in functions for inner, node in _fields(function) if inner == 3]
+    names = sorted({dict(_fields(node))[2] for node in nodes})  # NodeDef.op
+    tensorflow = load_library()
+    status = ctypes.c_void_p(tensorflow.TF_NewStatus())
+
+    def has_kernel(name: bytes) -> bool:
+        found = tensorflow.TF_GetRegisteredKernelsForOp(name, status)
+        return Buffer.from_address(found).length > 0
+
+    return {name.decode(): has_kernel(name) for name in names}
+
+
+def write_npz(path: str, arrays: dict[str, np.ndarray]) -> None:
+    """Arrays of numbers, text or bytes objects as a .npz that `read_npz` reads."""
+    plain = {}
+    for name, array in arrays.items():
+        array = np.asarray(array)
+        if array.dtype.kind in "USO":
+            flat = [text.encode() if isinstance(text, str) else bytes(text) for text in array.ravel().tolist()]
+            coded = np.array([base64.b64encode(data) for data in flat], np.bytes_)
+            plain[name + TEXT] = coded.reshape(array.shape)
+        else:
+            plain[name] = array
+    np.savez(path, **plain)
+
+
+def read_npz(path: str) -> dict[str, np.ndarray]:
+    """What `write_npz` wrote; strings as bytes objects."""
+    arrays = {}
+    with np.load(path, allow_pickle=False) as stored:
+        for name in stored.files:
+            array = stored[name]
+            if name.endswith(TEXT):
+                flat = [base64.b64decode(data) for data in array.ravel().tolist()]
+                array = np.array([*flat, None], object)[:-1].reshape(array.shape)
+            arrays[name.removesuffix(TEXT)] = array
+    return arrays
+
+
+def main(directory: str, *runs: str) -> None:
+    if not runs:
+        for name, found in ops(directory).items():
+            print(name, "kernel" if found else "none")
+        return
+    model = SavedModel(directory)
+    for signature, in_path, out_path in zip(runs[::3], runs[1::3], runs[2::3], strict=True):
+        write_npz(out_path, model.run(signature, **read_npz(in_path)))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: python -m export.cpp_loader SAVED_MODEL_DIR IN.npz OUT.npz")
+    if len(sys.argv) % 3 != 2:
+        sys.exit("usage: python -m export.cpp_loader SAVED_MODEL_DIR [SIGNATURE IN.npz OUT.npz ...]")
     try:
         main(*sys.argv[1:])
     except (ValueError, OSError) as problem:

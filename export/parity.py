@@ -3,17 +3,13 @@ Knows no file format beyond how each is run; writes nothing."""
 
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
-import tempfile
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from data import pipeline, records
-from export import saved_model, tflite
+from export import tflite
 from simgan_tf.edit import Editor
 from simgan_tf.quiet import quiet
 
@@ -110,48 +106,6 @@ def compare(name: str, got: np.ndarray, expected: np.ndarray, limits: tuple[floa
         )
     psnr = round(float(10 * np.log10(4.0 / square)), 1) if square else None
     return {"n": len(got), "finite": True, "max_error": largest, "mean_error": mean, "psnr_db": psnr}
-
-
-def check_saved_model(directory: str, inputs: Cases) -> dict[str, dict[str, Any]]:
-    """`compare` of three loaders by name. Raises: ValueError where one fails or differs."""
-    runs = {"tf.saved_model.load": _python_loader, "classic Session": _session_loader, "C++ loader": run_cpp_loader}
-    return {name: compare(f"SavedModel by {name}", run(directory, inputs), inputs.edited) for name, run in runs.items()}
-
-
-def _python_loader(directory: str, inputs: Cases) -> np.ndarray:
-    """Batches of 1, 3 and the rest: the batch size must be free."""
-    serve = tf.saved_model.load(directory).signatures[saved_model.SIGNATURE]
-    parts = [slice(0, 1), slice(1, 4), slice(4, None)]
-    return np.concatenate([
-        serve(image=tf.constant(inputs.image[part]), text=tf.constant(inputs.text[part]),
-              noise=tf.constant(inputs.noise[part]))["edited"].numpy()
-        for part in parts if inputs.text[part]
-    ])  # fmt: skip
-
-
-def _session_loader(directory: str, inputs: Cases) -> np.ndarray:
-    with quiet(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        loaded = tf.compat.v1.saved_model.load(session, [tf.saved_model.SERVING], directory)
-        signature = loaded.signature_def[saved_model.SIGNATURE]
-        feeds = {"image": inputs.image, "text": inputs.text, "noise": inputs.noise}
-        return session.run(
-            signature.outputs["edited"].name, {signature.inputs[name].name: value for name, value in feeds.items()}
-        )
-
-
-def run_cpp_loader(directory: str, inputs: Cases) -> np.ndarray:
-    """`edited` through TensorFlow's C++ loader in a process of its own. Raises: ValueError with its message."""
-    with tempfile.TemporaryDirectory() as scratch:
-        given, made = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
-        np.savez(given, image=inputs.image, text=np.array(inputs.text), noise=inputs.noise)
-        command = [sys.executable, "-m", "export.cpp_loader", os.path.abspath(directory), given, made]
-        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise ValueError(f"SavedModel by C++ loader: {lines[-1]}; TensorFlow Serving would fail too; not exported.")
-        with np.load(made, allow_pickle=False) as arrays:
-            return arrays["edited"]
 
 
 def check_tflite(path: str, inputs: Cases, editor: Editor) -> dict[str, dict[str, Any]]:

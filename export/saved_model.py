@@ -1,5 +1,5 @@
-"""Generator and text encoder as one SavedModel for TensorFlow Serving: picture and sentence in, edited picture out.
-Knows no run directory's layout, no data and no TFLite; measures nothing, that is parity.py's."""
+"""Generator and text encoder as one SavedModel for TensorFlow Serving: encoded picture and sentence in, PNG out.
+Knows no run directory's layout, no data and no TFLite; measures nothing, that is serving/checks.py's."""
 
 import os
 import tempfile
@@ -7,42 +7,157 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from export import folding
+from export.serving import reading
 from simgan_tf.edit import Editor
 from simgan_tf.quiet import quiet
+from simgan_tf.text.encoders import TextEncoder
+from simgan_tf.text.released_tokens import Characters
 
 SIGNATURE = "serving_default"
 VOCABULARY = "vocabulary.txt"
+COMPUTE = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+STEPS = 8  # pictures of an interpolation that does not say how many
 
 
-def write(editor: Editor, directory: str) -> None:
-    """Writes a SavedModel with one signature, `serving_default`, to `directory`, which must not exist.
+def write(editor: Editor, directory: str, compute: str = "float32") -> folding.Folded:
+    """Writes a SavedModel with four signatures to `directory`, which must not exist; gives the generator inside it.
 
-    Inputs: image [B, S, S, 3] float32 in [-1, 1]; text [B] string, UTF-8; noise [B, Z] float32, zeros = the mean edit.
-    Output: edited [B, S, S, 3] float32 in [-1, 1]. B is free. The way from text to phi is in the graph; the vocabulary
-    is an asset, which a text encoder that reads characters does not need.
+    serving_default: image_bytes [B] (JPEG, PNG or WebP of any size), text [B] string, seed [B] int32 ([0] if left
+        out; 0 = the mean edit, any other one another edit) -> png_bytes [B].
+    edit: image [B, S, S, 3] float32 in [-1, 1], embedding [B, D] float32, noise [B, Z] float32 -> image.
+    embed: text [B] -> embedding [B, D] float32.
+    interpolate: image_bytes [B], text [B], to_text [B], steps [B] int32 ([8] if left out), seed [B] -> png_bytes
+        [B, N], N the largest of `steps`; a row with fewer ends in empty strings.
+    B is free, up to reading.MAX_ROWS. What is wrong with a request fails it with INVALID_ARGUMENT, naming the row.
+
+    compute: of the generator's convolutions, "float32" or "bfloat16". The vocabulary is an asset, which a text encoder
+    that reads characters does not need. Only raw variables are tracked, see `raw_module`.
     """
-    size, encoder = editor.config.image_size, editor.text_encoder
     with tempfile.TemporaryDirectory(prefix=".saved_model-", dir=os.path.dirname(directory) or ".") as scratch:
-        server = raw_module(editor)
-        server.table = None
-        if encoder.vocabulary.in_file:
+        server = tf.Module()
+        generator = folding.Folded(editor.method.generator, COMPUTE[compute])
+        server.weights, server.table = [*editor.text_encoder.variables, *generator.weights], None
+        if editor.text_encoder.vocabulary.in_file:
             vocabulary = os.path.join(scratch, VOCABULARY)
-            encoder.vocabulary.save(vocabulary)
-            server.table = encoder.vocabulary.file_table(vocabulary)
-
-        @tf.function(
-            input_signature=[
-                tf.TensorSpec([None, size, size, 3], tf.float32, "image"),
-                tf.TensorSpec([None], tf.string, "text"),
-                tf.TensorSpec([None, editor.config.ca_size], tf.float32, "noise"),
-            ]
-        )
-        def serve(image: tf.Tensor, text: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"edited": editor.method.edit(image, encoder.graph(text, server.table), noise)}
-
+            editor.text_encoder.vocabulary.save(vocabulary)
+            server.table = editor.text_encoder.vocabulary.file_table(vocabulary)
         built = os.path.join(scratch, "built")
-        save(server, built, {SIGNATURE: serve})
+        save(server, built, _signatures(editor, generator, server.table))
         os.rename(built, directory)  # away from its vocabulary, as every later user has it
+    return generator
+
+
+def _signatures(
+    editor: Editor, generator: folding.Folded, table: tf.lookup.StaticHashTable | None
+) -> dict[str, Callable]:
+    size, load_size, noise_size = editor.config.image_size, editor.config.load_size, editor.config.ca_size
+    dim = editor.text_encoder.dim
+    no_seed, usual_steps = tf.constant([0]), tf.constant([STEPS])  # tensors become defaults of the signature
+
+    def phi(name: str, text: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies(_text_checks(editor.text_encoder, name, text, table)):
+            return editor.text_encoder.graph(tf.identity(text), table)
+
+    def noise_of(seed: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """[B, Z]: what the command line's edit draws from this seed; zeros for 0."""
+
+        def draw(one: tf.Tensor) -> tf.Tensor:
+            return tf.cast(one != 0, tf.float32) * editor.method.draw_noise(2, tf.stack([one, 0]))[1]
+
+        spec = tf.TensorSpec([noise_size], tf.float32)
+        return tf.map_fn(draw, tf.broadcast_to(seed, [rows]), fn_output_signature=spec)
+
+    def serve(image_bytes: tf.Tensor, text: tf.Tensor, seed: tf.Tensor = no_seed) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies(_row_checks({"image_bytes": image_bytes, "text": text}, seed=seed)):
+            image_bytes, text, seed = tf.identity(image_bytes), tf.identity(text), tf.identity(seed)
+        embedding = phi("text", text)
+        image = reading.images(image_bytes, size, load_size)
+        return {"png_bytes": to_png(generator(image, embedding, noise_of(seed, tf.size(text))))}
+
+    def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
+        given = {"image": (image, [size, size, 3]), "embedding": (embedding, [dim]), "noise": (noise, [noise_size])}
+        checks = [reading.require_shape(name, tensor, shape) for name, (tensor, shape) in given.items()]
+        with tf.control_dependencies(checks):
+            checks += reading.require_same_rows(**{name: tf.identity(tensor) for name, (tensor, _) in given.items()})
+            checks += [reading.finite(name, tf.identity(tensor)) for name, (tensor, _) in given.items()]
+            checks.append(reading.in_range("image", tf.identity(image)))
+        with tf.control_dependencies(checks):
+            return {"image": generator(tf.identity(image), embedding, noise)}
+
+    def embed(text: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.control_dependencies(_row_checks({"text": text})):
+            return {"embedding": phi("text", text)}
+
+    def interpolate(
+        image_bytes: tf.Tensor, text: tf.Tensor, to_text: tf.Tensor,
+        steps: tf.Tensor = usual_steps, seed: tf.Tensor = no_seed,
+    ) -> dict[str, tf.Tensor]:  # fmt: skip
+        rows = {"image_bytes": image_bytes, "text": text, "to_text": to_text}
+        good = (steps >= 2) & (steps <= reading.MAX_ROWS)
+        checks = [*_row_checks(rows, steps=steps, seed=seed),
+                  reading.require_rows(good, f"steps must be 2 to {reading.MAX_ROWS}")]  # fmt: skip
+        with tf.control_dependencies(checks):
+            image_bytes, text, to_text = tf.identity(image_bytes), tf.identity(text), tf.identity(to_text)
+            steps, seed = tf.identity(steps), tf.identity(seed)
+        start, end = phi("text", text), phi("to_text", to_text)
+        image, noise = reading.images(image_bytes, size, load_size), noise_of(seed, tf.size(text))
+        steps, longest = tf.broadcast_to(steps, [tf.size(text)]), tf.reduce_max(steps)
+
+        def row(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
+            picture, first, last, epsilon, count = parts
+            share = tf.linspace(0.0, 1.0, count)[:, None]
+            mixed = (1 - share) * first + share * last
+            edited = generator(tf.repeat(picture[None], count, 0), mixed, tf.repeat(epsilon[None], count, 0))
+            return tf.concat([to_png(edited), tf.fill([longest - count], "")], 0)
+
+        spec = tf.TensorSpec([None], tf.string)
+        pictures = tf.map_fn(row, (image, start, end, noise, steps), fn_output_signature=spec, parallel_iterations=1)
+        return {"png_bytes": pictures}
+
+    pictures, texts, numbers = (tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.string, tf.int32))
+    floats = tf.float32
+    specs = {
+        SIGNATURE: (serve, [pictures, texts, numbers]),
+        "edit": (edit, [tf.TensorSpec([None, size, size, 3], floats), tf.TensorSpec([None, dim], floats),
+                        tf.TensorSpec([None, noise_size], floats)]),
+        "embed": (embed, [texts]),
+        "interpolate": (interpolate, [pictures, texts, texts, numbers, numbers]),
+    }  # fmt: skip
+    return {name: tf.function(made, input_signature=spec, autograph=False) for name, (made, spec) in specs.items()}
+
+
+def to_png(image: tf.Tensor) -> tf.Tensor:
+    """PNG bytes [B] of images [B, S, S, 3] float32 in [-1, 1], pixels rounded as `pictures.to_pixels` does it."""
+    return tf.io.encode_png(tf.cast(tf.clip_by_value(tf.round((image + 1.0) * 127.5), 0.0, 255.0), tf.uint8))
+
+
+def _row_checks(needed: dict[str, tf.Tensor], **optional: tf.Tensor) -> list[tf.Operation]:
+    """Refuses what is no list of rows, and lists of different lengths; an optional input may also have one row."""
+    checks = [reading.require_shape(name, tensor, []) for name, tensor in (needed | optional).items()]
+    with tf.control_dependencies(checks):
+        rows = {name: tf.identity(tensor) for name, tensor in needed.items()}
+        first = next(iter(rows.values()))
+        for name, tensor in optional.items():
+            single = tf.equal(tf.size(tensor), 1)
+            rows[name] = tf.cond(single, lambda: tf.zeros([tf.size(first)], tf.int32), lambda t=tensor: tf.identity(t))
+        return [*checks, *reading.require_same_rows(**rows)]
+
+
+def _text_checks(
+    encoder: TextEncoder, name: str, text: tf.Tensor, table: tf.lookup.StaticHashTable | None
+) -> list[tf.Operation]:
+    """Refuses a sentence that is empty, or of which nothing is known to phi, as `TextEncoder.check` does."""
+    vocabulary = encoder.vocabulary
+    ids = vocabulary.graph(text, encoder.length, table)
+    known = ids > vocabulary.contract["unknown"]  # which is the last of the special ids, of all three kinds
+    if isinstance(vocabulary, Characters):  # spaces alone say nothing
+        known &= ids != vocabulary.alphabet.rindex(" ") + 1
+    empty = reading.require_rows(tf.strings.length(tf.strings.strip(text)) > 0, f"{name} is empty")
+    with tf.control_dependencies([empty]):
+        return [empty, reading.require_rows(
+            tf.reduce_any(tf.identity(known), axis=1), f"no word of {name} is known to this model"
+        )]  # fmt: skip
 
 
 def raw_module(editor: Editor) -> tf.Module:

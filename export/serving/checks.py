@@ -1,0 +1,152 @@
+"""Holds a SavedModel against the live model the ways a server runs it: C++ loader, classic Session, warm-up, op set.
+Knows no server and writes nothing."""
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from data import pipeline
+from export import cpp_loader, parity, saved_model
+from export.serving import deployment, protocol
+from simgan_tf.edit import Editor
+from simgan_tf.pictures import to_pixels
+from simgan_tf.quiet import quiet
+
+LEVEL = 2 / 255  # between two neighbouring pixel values, on the scale of [-1, 1]
+# Largest and mean difference from the live float32 model: of the edit's values, and of the PNGs' pixels.
+LIMITS = {"float32": ((1e-4, 5e-6), (1.01 * LEVEL, 0.01 * LEVEL)), "bfloat16": ((0.5, 0.03), (0.5, 0.03))}
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+Arrays = Mapping[str, Any]
+
+
+def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "float32") -> dict[str, Any]:
+    """`parity.compare` by way of running it ("checks"), number of kinds of ops and of warm-up requests.
+
+    Raises: ValueError where a loader fails or differs from the live model by more than LIMITS, an op is outside of
+    TensorFlow's C++ library, or a warm-up request fails.
+    """
+    values, pixels = LIMITS[compute]
+    encoded, seeds, expected = png_cases(editor, inputs)
+    request = {"image_bytes": encoded, "text": inputs.text, "seed": seeds}
+    way, edited = "tf.saved_model.load", python_loader(directory, inputs)
+    found = {way: parity.compare(f"SavedModel by {way}", edited, inputs.edited, values)}
+    session = Session(directory)
+    (embedding,) = session.run("embed", text=inputs.text).values()
+    given = {"image": inputs.image, "embedding": embedding, "noise": inputs.noise}
+    runs = [("edit", given), (saved_model.SIGNATURE, request)]
+    ways = {"classic Session": [session.run(name, **arrays) for name, arrays in runs],
+            "C++ loader": run_cpp_loader(directory, runs)}  # fmt: skip
+    for way, (edited, served) in ways.items():
+        found[way] = parity.compare(f"SavedModel by {way}", edited["image"], inputs.edited, values)
+        shown = decoded(served["png_bytes"])
+        found[f"{way}, PNG"] = parity.compare(f"PNG by {way}", shown, expected, pixels)
+    return {"compute": compute, "checks": found, "kinds_of_ops": ops(directory), "warm_up_requests": warmup(session)}
+
+
+def png_cases(editor: Editor, inputs: parity.Cases) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+    """The pictures of `inputs` as files, JPEG and PNG in turns, seeds from 0, and the live model's edits of these.
+
+    The edits [n, S, S, 3] are on the scale of [-1, 1], rounded to pixel values as a PNG has them.
+    """
+    config = editor.config
+    encoded, edited = [], []
+    for i, pixels in enumerate(to_pixels(inputs.image)):
+        encoded.append(tf.io.encode_png(pixels) if i % 2 else tf.io.encode_jpeg(pixels, quality=95))
+    for seed, (data, text) in enumerate(zip(encoded, inputs.text, strict=True)):
+        pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
+        image = pipeline.centre_crop(pixels, config.image_size, config.load_size)
+        noise = editor.method.draw_noise(2, [seed, 0])[1:] * float(seed != 0)
+        edited.append(editor.method.edit(image[None], tf.constant(editor.text_encoder.encode([text])), noise)[0])
+    return [data.numpy() for data in encoded], np.arange(len(encoded), dtype=np.int32), to_pixels(edited) / 127.5 - 1.0
+
+
+def decoded(pngs: np.ndarray) -> np.ndarray:
+    """[n, S, S, 3] on the scale of [-1, 1] of PNG bytes [n]."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in pngs.tolist()]) / 127.5 - 1.0
+
+
+def python_loader(directory: str, inputs: parity.Cases) -> np.ndarray:
+    """Edits by embed and edit, in batches of 1, 3 and the rest: the batch size must be free."""
+    served = tf.saved_model.load(directory).signatures
+    parts = [slice(0, 1), slice(1, 4), slice(4, None)]
+    return np.concatenate([
+        served["edit"](image=tf.constant(inputs.image[part]), noise=tf.constant(inputs.noise[part]),
+                       embedding=served["embed"](text=tf.constant(inputs.text[part]))["embedding"])["image"].numpy()
+        for part in parts if inputs.text[part]
+    ])  # fmt: skip
+
+
+class Session:
+    """The SavedModel in TensorFlow 1's Session, as TensorFlow Serving holds it."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        with quiet():
+            self.session = tf.compat.v1.Session(graph=tf.Graph())
+            with self.session.graph.as_default():
+                loaded = tf.compat.v1.saved_model.load(self.session, [tf.saved_model.SERVING], directory)
+        self.signatures = loaded.signature_def
+
+    def run(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
+        """Outputs of one signature. Raises: tf.errors.OpError, ValueError or TypeError for a bad request."""
+        definition = self.signatures[signature]
+        feeds = {definition.inputs[name].name: value for name, value in inputs.items()}
+        return self.session.run({name: info.name for name, info in definition.outputs.items()}, feeds)
+
+
+def run_cpp_loader(directory: str, runs: list[tuple[str, Arrays]]) -> list[dict[str, np.ndarray]]:
+    """Outputs of (signature, inputs) pairs through TensorFlow's C++ loader, in a process without Python TensorFlow.
+
+    Raises: ValueError with its message.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments, made = [], []
+        for i, (signature, inputs) in enumerate(runs):
+            paths = [os.path.join(scratch, f"{i}_{side}.npz") for side in ("in", "out")]
+            cpp_loader.write_npz(paths[0], inputs)
+            arguments += [signature, *paths]
+            made.append(paths[1])
+        _cpp_loader(directory, *arguments)
+        return [cpp_loader.read_npz(path) for path in made]
+
+
+def ops(directory: str) -> int:
+    """Kinds of ops in the SavedModel. Raises: ValueError for one that TensorFlow's C++ library cannot run by itself.
+
+    That library is made of the same kernels that TensorFlow Serving links (//tensorflow/core:all_kernels).
+    """
+    lines = [line.split() for line in _cpp_loader(directory).splitlines()]
+    foreign = [name for name, state in lines if state != "kernel"]
+    if foreign:
+        raise ValueError(f"SavedModel has ops that TensorFlow Serving has not: {', '.join(foreign)}; not exported.")
+    return len(lines)
+
+
+def warmup(session: Session) -> int:
+    """Runs the warm-up requests; gives their number. Raises: ValueError where one fails: the server would not start."""
+    path = os.path.join(session.directory, deployment.WARMUP)
+    requests = [protocol.read_log(record.numpy()) for record in tf.data.TFRecordDataset(path)]
+    for _, signature, inputs in requests:
+        try:
+            session.run(signature, **inputs)
+        except (tf.errors.OpError, ValueError, TypeError) as error:
+            raise ValueError(f"warm-up request of {signature} fails ({error}); not exported.") from error
+    return len(requests)
+
+
+def _cpp_loader(directory: str, *arguments: str) -> str:
+    command = [sys.executable, "-m", "export.cpp_loader", os.path.abspath(directory), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ValueError(f"SavedModel by C++ loader: {lines[-1]}; TensorFlow Serving would fail too; not exported.")
+    return done.stdout

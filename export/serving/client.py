@@ -1,0 +1,181 @@
+"""Asks a server for an edit, over REST or gRPC, and writes the PNGs that it sends.
+Knows the requests and nothing of TensorFlow, which it does not import: grpcio and protobuf are enough, REST needs none.
+
+python -m export.serving.client --address=localhost:8501 --image=flower.jpg --text="this flower has purple petals" \
+    --out=edit.png
+"""
+
+import base64
+import http.client
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from typing import Any
+
+from absl import flags
+
+from simgan_tf import cli, files
+
+MODEL = "simgan"
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("address", "localhost:8501", "HOST:PORT of the server; 8501 is REST's usual port, 8500 gRPC's.")
+    flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "How to ask.")
+    flags.DEFINE_string("image", None, "The picture to edit: JPEG, PNG or WebP.", required=True)
+    flags.DEFINE_string("text", None, "What it should show, e.g. 'this flower has purple petals'.", required=True)
+    flags.DEFINE_string("out", None, "PNG to write; of several NAME.png becomes NAME_1.png, NAME_2.png ...",
+                        required=True)  # fmt: skip
+    flags.DEFINE_integer("seed", 0, "0: the mean edit; any other: another edit each.")
+    flags.DEFINE_integer("samples", 1, "Different edits, of seeds SEED, SEED + 1 ...", lower_bound=1, upper_bound=64)
+    flags.DEFINE_string("to_text", None, "Second sentence: interpolate from --text to it instead of sampling.")
+    flags.DEFINE_integer("steps", 8, "Pictures of the interpolation.", lower_bound=2, upper_bound=64)
+    flags.DEFINE_string("model", MODEL, "Name the server has the model under.")
+    flags.DEFINE_float("timeout", 60.0, "Seconds to wait for the answer.", lower_bound=0.001)
+
+
+class Failed(ValueError):
+    """The server did not give the pictures; the message says why, in one line."""
+
+
+def edit(address: str, protocol: str, image: bytes, text: str, seeds: list[int], *, model: str = MODEL,
+         timeout: float = 60.0) -> list[bytes]:  # fmt: skip
+    """PNG bytes, one a seed. Raises: Failed."""
+    count = len(seeds)
+    inputs = {"image_bytes": [image] * count, "text": [text] * count, "seed": seeds}
+    return _ask(address, protocol, model, "serving_default", inputs, timeout)
+
+
+def interpolate(address: str, protocol: str, image: bytes, text: str, to_text: str, steps: int, seed: int = 0, *,
+                model: str = MODEL, timeout: float = 60.0) -> list[bytes]:  # fmt: skip
+    """PNG bytes, `steps` of them, from `text` to `to_text`. Raises: Failed."""
+    inputs = {"image_bytes": [image], "text": [text], "to_text": [to_text], "steps": [steps], "seed": [seed]}
+    return [png for png in _ask(address, protocol, model, "interpolate", inputs, timeout)[0] if png]
+
+
+def _ask(address: str, protocol: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
+    """`png_bytes` of the answer, as nested lists."""
+    ask = _rest if protocol == "rest" else _grpc
+    return ask(address, model, signature, inputs, timeout)
+
+
+def _rest(address: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
+    rows = [
+        {name: {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+         for name, value in zip(inputs, row, strict=True)}
+        for row in zip(*inputs.values(), strict=True)
+    ]  # fmt: skip
+    body = json.dumps({"signature_name": signature, "instances": rows}).encode()
+    url = f"http://{address}/v1/models/{model}:predict"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return _from_base64(json.load(answer)["predictions"])
+    except urllib.error.HTTPError as error:
+        with error:
+            message = _rest_message(error.read())
+        if error.code == 404:
+            raise Failed(_not_ready(address, model, message)) from error
+        raise Failed(f"{address} refuses the request: {_told(message)}") from error
+    except TimeoutError as error:
+        raise Failed(_late(address, timeout)) from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise Failed(_late(address, timeout)) from error
+        raise Failed(_down(address, error.reason)) from error
+    except (http.client.HTTPException, ConnectionError) as error:
+        raise Failed(f"{address} does not speak HTTP; for the gRPC port give --protocol=grpc") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failed(f"{address} answers, but not as TensorFlow Serving does ({error})") from error
+
+
+def _from_base64(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_base64(part) for part in value]
+    return base64.b64decode(value["b64"])
+
+
+def _rest_message(body: bytes) -> str:
+    """What stands in {"error": ...}, or the beginning of another body."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")
+
+
+def _grpc(address: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
+    try:
+        import grpc
+        import numpy as np
+
+        from export.serving import protocol
+    except ImportError as error:
+        raise Failed(f"--protocol=grpc needs {error.name}: pip install grpcio protobuf numpy, or take REST") from error
+    arrays = {name: value if isinstance(value[0], (bytes, str)) else np.array(value, np.int32)
+              for name, value in inputs.items()}  # fmt: skip
+    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    with grpc.insecure_channel(address, unlimited) as channel:
+        predict = channel.unary_unary(protocol.PREDICT)
+        try:
+            answer = predict(protocol.predict_request(model, signature, arrays), timeout=timeout)
+        except grpc.RpcError as error:
+            code, message = error.code(), error.details() or ""
+            if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise Failed(_late(address, timeout)) from error
+            if code == grpc.StatusCode.NOT_FOUND:
+                raise Failed(_not_ready(address, model, message)) from error
+            if code == grpc.StatusCode.UNAVAILABLE:
+                raise Failed(_down(address, message)) from error
+            raise Failed(f"{address} refuses the request: {_told(message)} ({code.name})") from error
+    made = protocol.outputs(answer)
+    if "png_bytes" not in made:
+        raise Failed(f"{address} answers, but sends no png_bytes: it has {', '.join(made) or 'nothing'}")
+    return made["png_bytes"].tolist()
+
+
+def _told(message: str) -> str:
+    """The model's own words out of TensorFlow's message, or the first line of it."""
+    found = re.search(r"assertion failed: \[(.*?)\](?:\s|$)", message, re.DOTALL)
+    return found[1] if found else (message.strip().splitlines() or ["no reason given"])[0][:300]
+
+
+def _down(address: str, reason: object) -> str:
+    return f"no server at {address} ({str(reason)[:200]}); start it (docker compose up) or give another --address"
+
+
+def _not_ready(address: str, model: str, message: str) -> str:
+    return (f"{address} has no model {model!r} ready ({_told(message)}); wait until "
+            f"http://HOST:8501/v1/models/{model} says AVAILABLE, or give another --model")  # fmt: skip
+
+
+def _late(address: str, timeout: float) -> str:
+    return f"no answer from {address} within {timeout:g} seconds; give a longer --timeout"
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    if not values.out.lower().endswith(".png"):
+        raise ValueError(f"--out={values.out!r}: the server sends PNGs, so the name must end in .png")
+    if not values.text.strip():
+        raise ValueError("--text is empty; say what the picture should show")
+    with open(values.image, "rb") as file:
+        image = file.read()
+    common = {"model": values.model, "timeout": values.timeout}
+    if values.to_text is not None:
+        made = interpolate(values.address, values.protocol, image, values.text, values.to_text, values.steps,
+                           values.seed, **common)  # fmt: skip
+    else:
+        seeds = [values.seed + i for i in range(values.samples)]
+        made = edit(values.address, values.protocol, image, values.text, seeds, **common)
+    stem, ending = os.path.splitext(values.out)
+    paths = [values.out] if len(made) == 1 else [f"{stem}_{i}{ending}" for i in range(1, len(made) + 1)]
+    for path, png in zip(paths, made, strict=True):
+        with files.replacing(path) as temporary, open(temporary, "wb") as file:
+            file.write(png)
+    print(f"wrote {paths[0]}" + (f" to {paths[-1]}" if len(paths) > 1 else ""))
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)

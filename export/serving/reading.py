@@ -1,0 +1,221 @@
+"""What a request holds, read and checked inside the graph: encoded pictures, sentences, numbers, each row by itself.
+Every refusal is an Assert, INVALID_ARGUMENT to the client, and names the row. Knows no network and no server."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from data import geometry, pipeline
+
+MAX_PIXELS = 25_000_000  # of a picture; decoded, it takes 75 MB
+MAX_ROWS = 64  # of a request
+MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; usual are ten
+HEADER = 32  # bytes in which a PNG or WebP says its size
+EXIF_BYTES = 2**17  # of a JPEG, in which its orientation is looked for
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+
+def require(condition: tf.Tensor, *message: object) -> tf.Operation:
+    """Fails the request with INVALID_ARGUMENT where `condition` does not hold; the parts of `message` are joined."""
+    parts = [part if isinstance(part, str) else tf.strings.as_string(part) for part in message]
+    return tf.debugging.Assert(condition, [tf.strings.join(parts)])
+
+
+def require_rows(good: tf.Tensor, *message: object) -> tf.Operation:
+    """Fails the request where a row of good [B] is False, naming the first: "row 2: ..."."""
+    row = tf.argmin(tf.cast(good, tf.int32), output_type=tf.int32)
+    return require(tf.reduce_all(good), "row ", row, ": ", *message)
+
+
+def require_same_rows(**tensors: tf.Tensor) -> list[tf.Operation]:
+    """Fails the request where the inputs, by name, do not have one number of rows, 1 to MAX_ROWS."""
+    (first, leader), *others = tensors.items()
+    rows = tf.shape(leader)[0]
+    checks = [require((rows >= 1) & (rows <= MAX_ROWS), f"{first} has ", rows, f" rows, must have 1 to {MAX_ROWS}")]
+    for name, tensor in others:
+        found = tf.shape(tensor)[0]
+        checks.append(require(tf.equal(found, rows), f"{name} has ", found, f" rows, {first} has ", rows))
+    return checks
+
+
+def require_shape(name: str, tensor: tf.Tensor, shape: list[int]) -> tf.Operation:
+    """Fails the request where `tensor` is not [B, *shape]: a server compares no shapes with a signature."""
+    found = tf.shape(tensor)
+    wanted = tf.constant([-1, *shape])
+    same = tf.equal(tf.size(found), tf.size(wanted))
+    same = tf.cond(same, lambda: tf.reduce_all(tf.equal(found[1:], wanted[1:])), lambda: tf.constant(False))
+    shown = tf.strings.reduce_join(tf.strings.as_string(found), separator=", ")
+    return require(same, f"{name} is [", shown, "], must be [B", *[f", {side}" for side in shape], "]")
+
+
+def finite(name: str, tensor: tf.Tensor) -> tf.Operation:
+    """Fails the request where a row of `tensor` [B, ...] holds NaN or infinity."""
+    good = tf.reduce_all(tf.math.is_finite(tf.reshape(tensor, [tf.shape(tensor)[0], -1])), axis=1)
+    return require_rows(good, f"{name} has values that are not finite")
+
+
+def in_range(name: str, image: tf.Tensor) -> tf.Operation:
+    """Fails the request where a row of `image` [B, ...] leaves [-1, 1] by more than rounding."""
+    largest = tf.reduce_max(tf.abs(tf.reshape(image, [tf.shape(image)[0], -1])), axis=1)
+    return require_rows(largest <= 1.001, f"{name} has values outside of [-1, 1]; make it pixels / 127.5 - 1")
+
+
+def images(encoded: tf.Tensor, image_size: int, load_size: int) -> tf.Tensor:
+    """Pictures as the generator takes them, [B, S, S, 3] float32 in [-1, 1], of JPEG, PNG or WebP bytes [B].
+
+    Any sizes in one batch; what the command line's edit sees of the same files: a JPEG's EXIF rotation is honoured,
+    transparent parts are white, of an animation the first picture is taken, the central square is kept.
+    Refused by row: what is none of the three, damaged, over MAX_PIXELS (the header says it, nothing is decoded), a
+    side under 8 pixels, one side over 20 times the other, a JPEG of over MAX_SCANS scans.
+    """
+
+    def row(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        number, data = inputs
+        with tf.control_dependencies(_header_checks(number, data)):
+            pixels = _attempt(_pixels, tf.identity(data), tf.zeros([0, 0, 3], tf.uint8))
+        whole = require(tf.size(pixels) > 0, "row ", number, ": image_bytes is damaged, it cannot be decoded")
+        with tf.control_dependencies([whole]):
+            return pipeline.centre_crop(tf.identity(pixels), image_size, load_size)
+
+    # Few rows at a time: each decoded picture may have 75 MB.
+    spec = tf.TensorSpec([image_size, image_size, 3], tf.float32)
+    return tf.map_fn(row, (tf.range(tf.size(encoded)), encoded), fn_output_signature=spec, parallel_iterations=4)
+
+
+def _header_checks(number: tf.Tensor, data: tf.Tensor) -> list[tf.Operation]:
+    """Refusals that need no decoding. One after the other, so that the first fault is the one that is told."""
+    head = tf.strings.substr(tf.strings.join([tf.strings.substr(data, 0, HEADER), "\0" * HEADER]), 0, HEADER)
+    place = ["row ", number, ": image_bytes "]
+    is_jpeg, is_png, is_webp = _kinds(head)
+    known = require(is_jpeg | is_png | is_webp, *place, "is no JPEG, PNG or WebP (", tf.strings.length(data), " bytes)")
+    with tf.control_dependencies([known]):
+        size = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _size(tf.identity(head), is_png))
+        height, width = size[0], size[1]
+        pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+        shown = ["is ", width, "x", height]
+        short, long = tf.minimum(height, width), tf.maximum(height, width)
+        scans = tf.cond(is_jpeg, lambda: tf.size(tf.strings.split(data, b"\xff\xda")) - 1, lambda: 0)
+    checks = [known]
+    for good, message in (
+        (short > 0, ["has a damaged header"]),
+        (pixels <= MAX_PIXELS, [*shown, f", over {MAX_PIXELS:,} pixels"]),
+        (short >= geometry.MIN_SIDE, [*shown, f"; both sides need {geometry.MIN_SIDE} pixels or more"]),
+        (long <= geometry.MAX_ASPECT * short, [*shown, f"; one side may be {geometry.MAX_ASPECT} times the other"]),
+        (scans <= MAX_SCANS, ["is a JPEG of ", scans, f" scans, over {MAX_SCANS}"]),
+    ):
+        with tf.control_dependencies(checks):
+            checks.append(require(tf.identity(good), *place, *message))
+    return checks
+
+
+def _kinds(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Whether bytes begin as JPEG, PNG, WebP."""
+
+    def begins(start: int, mark: bytes) -> tf.Tensor:
+        return tf.equal(tf.strings.substr(head, start, len(mark)), mark)
+
+    return begins(0, JPEG), begins(0, PNG), begins(0, b"RIFF") & begins(8, b"WEBP")
+
+
+def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
+    """[2] int32, height and width as the JPEG's header has them; zeros where it is damaged."""
+    return _attempt(lambda jpeg: tf.io.extract_jpeg_shape(jpeg)[:2], data, tf.zeros([2], tf.int32))
+
+
+def _size(head: tf.Tensor, is_png: tf.Tensor) -> tf.Tensor:
+    """[2] int32, height and width of a PNG or WebP by its first HEADER bytes; zeros or less for a damaged one."""
+    byte = tf.cast(tf.io.decode_raw(head, tf.uint8, fixed_length=HEADER), tf.int32)
+
+    def number(places: range, shift: int = 0, bits: int = 31) -> tf.Tensor:
+        """Little-endian integer of these bytes."""
+        value = tf.add_n([tf.bitwise.left_shift(byte[place], 8 * i) for i, place in enumerate(places)])
+        return tf.bitwise.bitwise_and(tf.bitwise.right_shift(value, shift), 2**bits - 1)
+
+    def webp() -> tf.Tensor:
+        chunk = tf.strings.substr(head, 12, 4)
+        extended = tf.stack([number(range(27, 30)), number(range(24, 27))]) + 1
+        lossless = tf.stack([number(range(22, 25), 6, 14), number(range(21, 23), 0, 14)]) + 1
+        lossy = tf.stack([number(range(28, 30), 0, 14), number(range(26, 28), 0, 14)])
+        found = tf.where(tf.equal(chunk, "VP8X"), extended, tf.where(tf.equal(chunk, "VP8L"), lossless, lossy))
+        return tf.where(tf.equal(tf.strings.substr(chunk, 0, 3), "VP8"), found, 0)
+
+    # A side of 2^31 or more comes out below 0 and is refused as damage.
+    png = tf.stack([tf.bitwise.bitwise_or(number(range(23, 20, -1)), tf.bitwise.left_shift(byte[20], 24)),
+                    tf.bitwise.bitwise_or(number(range(19, 16, -1)), tf.bitwise.left_shift(byte[16], 24))])  # fmt: skip
+    return tf.cond(is_png, lambda: png, webp)
+
+
+def _attempt(function: Callable[[tf.Tensor], tf.Tensor], data: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+    """function(data), or `otherwise` where an op in it fails: tf.data alone can go on after that, inside a graph."""
+    tried = tf.data.Dataset.from_tensors(data).map(function).ignore_errors()
+    return tried.concatenate(tf.data.Dataset.from_tensors(otherwise)).take(1).get_single_element()
+
+
+def _pixels(data: tf.Tensor) -> tf.Tensor:
+    """[H, W, 3] uint8, upright, transparent parts on white."""
+
+    def jpeg() -> tf.Tensor:
+        return _upright(tf.io.decode_jpeg(data, channels=3), _orientation(data))
+
+    def other() -> tf.Tensor:
+        pixels = tf.io.decode_image(data, channels=4, expand_animations=False)
+        return _on_white(tf.ensure_shape(pixels, [None, None, 4]))
+
+    pixels = tf.cond(tf.equal(tf.strings.substr(data, 0, len(JPEG)), JPEG), jpeg, other)
+    return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _on_white(pixels: tf.Tensor) -> tf.Tensor:
+    """[H, W, 3] uint8 of RGBA uint8: c a / 255 + (255 - a), rounded as Pillow rounds it."""
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+
+    def blend() -> tf.Tensor:
+        wide, share = tf.cast(colours, tf.uint16), tf.cast(alpha, tf.uint16)
+        value = wide * share + 255 * (255 - share) + 128  # at most 255 * 255 + 128: fits
+        return tf.cast(tf.bitwise.right_shift(tf.bitwise.right_shift(value, 8) + value, 8), tf.uint8)
+
+    return tf.cond(tf.reduce_all(tf.equal(alpha, 255)), lambda: colours, blend)
+
+
+def _upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Pixels [H, W, 3] turned back by the value of the EXIF tag, 1 to 8."""
+
+    def among(*values: int) -> tf.Tensor:
+        return tf.reduce_any(tf.equal(orientation, values))
+
+    pixels = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
+    pixels = tf.cond(among(2, 3, 6, 7), lambda: tf.reverse(pixels, [1]), lambda: pixels)
+    return tf.cond(among(3, 4, 7, 8), lambda: tf.reverse(pixels, [0]), lambda: pixels)
+
+
+def _orientation(data: tf.Tensor) -> tf.Tensor:
+    """Value of a JPEG's EXIF orientation tag, 1 to 8; 1, as it is, where there is none or it is damaged.
+
+    The EXIF segment is the first one marked FFE1 and "Exif"; in it stands a TIFF header, II or MM, with the place of a
+    directory of 12-byte entries: tag, type, count, value.
+    """
+    byte = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, EXIF_BYTES), tf.uint8), tf.int32)
+    byte = tf.concat([byte, tf.zeros([16], tf.int32)], 0)  # so that no place is out of it
+
+    def at(place: tf.Tensor) -> tf.Tensor:
+        return tf.gather(byte, tf.clip_by_value(place, 0, tf.size(byte) - 1))
+
+    def two(place: tf.Tensor, little: tf.Tensor | bool = False) -> tf.Tensor:
+        return tf.where(little, at(place + 1) * 256 + at(place), at(place) * 256 + at(place + 1))
+
+    def is_exif(place: tf.Tensor) -> tf.Tensor:
+        return tf.equal(two(place), 0xFFE1) & tf.equal(two(place + 4), 0x4578) & tf.equal(two(place + 6), 0x6966)
+
+    def goes_on(place: tf.Tensor) -> tf.Tensor:
+        """Another segment before the pixels; its two bytes of length count themselves."""
+        marked = tf.equal(at(place), 0xFF) & tf.not_equal(at(place + 1), 0xDA) & (two(place + 2) >= 2)
+        return marked & ~is_exif(place) & (place < tf.size(byte) - 16)
+
+    (place,) = tf.while_loop(goes_on, lambda place: (place + 2 + two(place + 2),), (tf.constant(2),))
+    tiff = place + 10
+    little = tf.equal(at(tiff), 0x49)
+    entries = tiff + tf.where(little, two(tiff + 4, True), two(tiff + 6))  # in a segment: below 65536
+    entries += 2 + 12 * tf.range(tf.minimum(two(entries, little), 100))
+    found = tf.boolean_mask(two(entries + 8, little), tf.equal(two(entries, little), 0x0112))
+    value = tf.concat([found, [1]], 0)[0]
+    return tf.where(is_exif(place) & (value >= 1) & (value <= 8), value, 1)
