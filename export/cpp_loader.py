@@ -122,7 +122,7 @@ class SavedModel:
         is_text = array.dtype.kind in "USO"
         if not is_text and array.dtype not in NUMBERS:
             raise ValueError(f"arrays of {array.dtype} are not supported; use text, {', '.join(map(str, NUMBERS))}")
-        array = np.ascontiguousarray(array)
+        array = np.asarray(array, order="C")  # not ascontiguousarray, which makes one number a list
         size = array.size * STRING_BYTES if is_text else array.nbytes
         shape = (ctypes.c_int64 * array.ndim)(*array.shape)
         tensor = self.tf.TF_AllocateTensor(

@@ -80,6 +80,7 @@ def _signatures(
         checks = [reading.require_shape(name, tensor, shape) for name, (tensor, shape) in given.items()]
         with tf.control_dependencies(checks):
             checks += reading.require_same_rows(**{name: tf.identity(tensor) for name, (tensor, _) in given.items()})
+        with tf.control_dependencies(checks):
             checks += [reading.finite(name, tf.identity(tensor)) for name, (tensor, _) in given.items()]
             checks.append(reading.in_range("image", tf.identity(image)))
         with tf.control_dependencies(checks):
@@ -94,9 +95,10 @@ def _signatures(
         steps: tf.Tensor = usual_steps, seed: tf.Tensor = no_seed,
     ) -> dict[str, tf.Tensor]:  # fmt: skip
         rows = {"image_bytes": image_bytes, "text": text, "to_text": to_text}
-        good = (steps >= 2) & (steps <= reading.MAX_ROWS)
-        checks = [*_row_checks(rows, steps=steps, seed=seed),
-                  reading.require_rows(good, f"steps must be 2 to {reading.MAX_ROWS}")]  # fmt: skip
+        checks = _row_checks(rows, steps=steps, seed=seed)
+        with tf.control_dependencies(checks):
+            good = (steps >= 2) & (steps <= reading.MAX_ROWS)
+            checks.append(reading.require_rows(good, f"steps must be 2 to {reading.MAX_ROWS}"))
         with tf.control_dependencies(checks):
             image_bytes, text, to_text = tf.identity(image_bytes), tf.identity(text), tf.identity(to_text)
             steps, seed = tf.identity(steps), tf.identity(seed)

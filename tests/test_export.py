@@ -14,7 +14,7 @@ import tensorflow as tf
 import run_export
 from data import records
 from data.captions import ALPHABET
-from export import parity, saved_model, tflite
+from export import parity, tflite
 from simgan_tf import training
 from simgan_tf.config import Config
 from simgan_tf.edit import Editor
@@ -97,61 +97,16 @@ def test_report(exported):
         report = json.load(file)
     assert sorted(os.listdir(exported)) == ["export.json", "saved_model", "simgan.tflite"]
     assert (report["step"], report["image_size"], report["embedding_size"], report["noise_size"]) == (STEP, 16, 6, 5)
-    assert list(report["files"]) == ["saved_model/7", "simgan.tflite"]
+    assert list(report["files"]) == ["saved_model/simgan/7", "simgan.tflite"]
     assert report["files"]["simgan.tflite"]["bytes"] == os.path.getsize(os.path.join(exported, "simgan.tflite"))
     served, on_device = (facts["checks"] for facts in report["files"].values())
-    assert list(served) == ["tf.saved_model.load", "classic Session", "C++ loader"]
+    assert list(served) == ["tf.saved_model.load", "classic Session", "classic Session, PNG", "C++ loader",
+                            "C++ loader, PNG"]  # fmt: skip
     assert list(on_device) == ["LiteRT embed", "LiteRT embed + edit"]
     for name, check in (served | on_device).items():
         assert check["n"] == 8 and check["finite"] is True and name in run_export.table(report)
-        assert check["max_error"] <= 2e-5 and check["mean_error"] <= 2e-6  # a tiny network stays far below LIMITS
-
-
-def test_moved_saved_model(exported, inputs):
-    """Batches 1 and 3 in another folder, the vocabulary being its own asset; one signature, with the agreed shapes."""
-    directory = os.path.join(exported, "saved_model", "7")
-    assert os.listdir(os.path.join(directory, "assets")) == ["vocabulary.txt"]
-    loaded = tf.saved_model.load(directory)
-    assert list(loaded.signatures) == ["serving_default"]
-    serve = loaded.signatures["serving_default"]
-    shapes = {name: (spec.shape.as_list(), spec.dtype) for name, spec in serve.structured_input_signature[1].items()}
-    assert shapes == {"image": ([None, 16, 16, 3], tf.float32), "text": ([None], tf.string),
-                      "noise": ([None, 5], tf.float32)}  # fmt: skip
-    for rows in (slice(2, 3), slice(3, 6)):
-        made = serve(image=tf.constant(inputs.image[rows]), text=tf.constant(inputs.text[rows]),
-                     noise=tf.constant(inputs.noise[rows]))  # fmt: skip
-        assert list(made) == ["edited"]
-        np.testing.assert_allclose(made["edited"], inputs.edited[rows], atol=2e-5)
-
-
-def test_no_variable_is_saved_twice(exported, editor):
-    """float32 values of phi and the generator, 4 bytes each, and no second copy."""
-    variables = [*editor.text_encoder.variables, *editor.method.variables()["generator"]]
-    data = os.path.join(exported, "saved_model", "7", "variables", "variables.data-00000-of-00001")
-    values = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
-    assert values <= os.path.getsize(data) < 1.5 * values + 5_000  # the object graph is in the same file
-
-
-def test_cpp_loader_refuses_a_tracked_keras_model(tmp_path, editor, inputs):
-    """The known wrong export passes tf.saved_model.load and must fail in the loader TensorFlow Serving uses."""
-    wrong = tf.Module()
-    wrong.layers = editor.method.generator.layers  # the mistake: Keras objects inside the exported module
-    wrong.weights = editor.text_encoder.variables
-    wrong.table = editor.text_encoder.vocabulary.table
-
-    @tf.function(input_signature=[tf.TensorSpec([None, 16, 16, 3], tf.float32, "image"),
-                                  tf.TensorSpec([None], tf.string, "text"),
-                                  tf.TensorSpec([None, 5], tf.float32, "noise")])  # fmt: skip
-    def serve(image, text, noise):
-        return {"edited": editor.method.generator(image, editor.text_encoder.graph(text, wrong.table), noise)[0]}
-
-    directory = str(tmp_path / "wrong")
-    saved_model.save(wrong, directory, {saved_model.SIGNATURE: serve})
-    loaded = tf.saved_model.load(directory).signatures["serving_default"]
-    made = loaded(image=tf.constant(inputs.image), text=tf.constant(inputs.text), noise=tf.constant(inputs.noise))
-    np.testing.assert_allclose(made["edited"], inputs.edited, atol=2e-5)
-    with pytest.raises(ValueError, match="C\\+\\+ loader: error: .*(uninitialized|Could not find variable)"):
-        parity.run_cpp_loader(directory, inputs)
+        # A tiny network stays far below LIMITS; a PNG's pixel may fall on the other side of a half.
+        assert check["max_error"] <= (0.008 if "PNG" in name else 2e-5) and check["mean_error"] <= 2e-6
 
 
 def test_tflite_contract_and_embedding(exported, editor):
@@ -223,17 +178,12 @@ def other_encoder(kind: str) -> encoders.TextEncoder:
     ("char_cnn_rnn", {"tokenisation": "characters", "length": 201, "alphabet": ALPHABET, "padding": 0, "unknown": 0}),
 ])  # fmt: skip
 def test_other_text_encoders(tmp_path, kind, packed):
-    """The loader of TensorFlow Serving, and TFLite by the packed contract alone, against the live run."""
+    """TFLite by the packed contract alone, against the live run."""
     editor = Editor(make_run(str(tmp_path / "run"), other_encoder(kind)))
     inputs = parity.cases(editor)
     apart = np.linalg.norm(np.diff(editor.text_encoder.encode(inputs.text), axis=0), axis=1)
     assert apart.min() > 0.01  # so that a sentence read wrongly would show
-    saved_model.write(editor, str(tmp_path / "made"))
-    os.rename(tmp_path / "made", tmp_path / "moved")
-    np.testing.assert_allclose(parity.run_cpp_loader(str(tmp_path / "moved"), inputs), inputs.edited, atol=5e-5)
     words = [] if kind == "char_cnn_rnn" else ["vocabulary.txt"]
-    assets = tmp_path / "moved" / "assets"
-    assert (os.listdir(assets) if assets.exists() else []) == words
     tflite.write(editor, str(tmp_path / "m.tflite"))
     for check in parity.check_tflite(str(tmp_path / "m.tflite"), inputs, editor).values():
         assert check["max_error"] <= 5e-5
@@ -252,8 +202,6 @@ def test_a_changed_variable_fails_parity(exported, editor):
     changed = parity.cases(editor)
     variance.assign(kept)
     numbers = r"differs from the live model by \d\.\d\de-0[12] at most and \d\.\d\de-0[123] on average over 8 inputs"
-    with pytest.raises(ValueError, match=f"SavedModel by tf.saved_model.load: {numbers}; allowed are 1e-03 and 5e-05"):
-        parity.check_saved_model(os.path.join(exported, "saved_model", "7"), changed)
     with pytest.raises(ValueError, match=f"TFLite embed \\+ edit: {numbers}; allowed are 1e-03 and 5e-05"):
         parity.check_tflite(os.path.join(exported, "simgan.tflite"), changed, editor)
 

@@ -33,6 +33,9 @@ ALLOWED = {  # module or package -> what of ours it may import
     "data.show": {"data", "simgan_tf.pictures"} | LOW,
     "data": {"data"} | LOW,
     "export.web": {"export.web", "simgan_tf", "data"},  # of export.tflite it knows the files alone
+    "export.serving.protocol": set(),
+    "export.serving.client": {"export.serving.protocol"} | LOW,  # installs without TensorFlow
+    "export.cpp_loader": set(),
     "export": {"export", "simgan_tf", "data"},
     "run_train": {"simgan_tf", "data"},
     "run_export": {"simgan_tf", "export"},

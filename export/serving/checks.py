@@ -1,6 +1,7 @@
 """Holds a SavedModel against the live model the ways a server runs it: C++ loader, classic Session, warm-up, op set.
 Knows no server and writes nothing."""
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -21,8 +22,10 @@ from simgan_tf.pictures import to_pixels
 from simgan_tf.quiet import quiet
 
 LEVEL = 2 / 255  # between two neighbouring pixel values, on the scale of [-1, 1]
-# Largest and mean difference from the live float32 model: of the edit's values, and of the PNGs' pixels.
-LIMITS = {"float32": ((1e-4, 5e-6), (1.01 * LEVEL, 0.01 * LEVEL)), "bfloat16": ((0.5, 0.03), (0.5, 0.03))}
+# Largest and mean difference from the live float32 model: of the edit's values, and of the PNGs' pixels. Measured:
+# 2.3e-6 and 2.1e-7 in the trained demo run, 1.6e-5 and 2.0e-6 at 256x256 with 16 untrained units; in bfloat16 1.3e-2
+# and 1.4e-3, 3.5e-2 and 5.1e-3.
+LIMITS = {"float32": ((1e-4, 1e-5), (1.01 * LEVEL, 0.01 * LEVEL)), "bfloat16": ((0.25, 0.02), (0.25, 0.02))}
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 Arrays = Mapping[str, Any]
@@ -35,6 +38,7 @@ def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "
     TensorFlow's C++ library, or a warm-up request fails.
     """
     values, pixels = LIMITS[compute]
+    inputs = accepted(editor, inputs)
     encoded, seeds, expected = png_cases(editor, inputs)
     request = {"image_bytes": encoded, "text": inputs.text, "seed": seeds}
     way, edited = "tf.saved_model.load", python_loader(directory, inputs)
@@ -50,6 +54,15 @@ def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "
         shown = decoded(served["png_bytes"])
         found[f"{way}, PNG"] = parity.compare(f"PNG by {way}", shown, expected, pixels)
     return {"compute": compute, "checks": found, "kinds_of_ops": ops(directory), "warm_up_requests": warmup(session)}
+
+
+def accepted(editor: Editor, inputs: parity.Cases) -> parity.Cases:
+    """The inputs whose sentence is not refused. Raises: ValueError where none is left."""
+    rows = [i for i, text in enumerate(inputs.text) if deployment.is_known(editor, text)]
+    if not rows:
+        raise ValueError(f"the text encoder knows no word of {inputs.text[0]!r}, nor of the check's other sentences")
+    parts = {name: getattr(inputs, name)[rows] for name in ("image", "noise", "edited")}
+    return dataclasses.replace(inputs, text=[inputs.text[i] for i in rows], **parts)
 
 
 def png_cases(editor: Editor, inputs: parity.Cases) -> tuple[list[bytes], np.ndarray, np.ndarray]:

@@ -95,10 +95,14 @@ def write_warmup(editor: Editor, directory: str) -> None:
 
 def known_sentence(editor: Editor) -> str:
     """A sentence that the run's text encoder does not refuse: of its sample sheet, or a single known word."""
-    for text in editor.config.sentences:
-        try:
-            editor.text_encoder.check(text)
-        except ValueError:
-            continue
-        return text
-    return editor.text_encoder.vocabulary.words[0]
+    known = [text for text in editor.config.sentences if is_known(editor, text)]
+    return known[0] if known else editor.text_encoder.vocabulary.words[0]
+
+
+def is_known(editor: Editor, text: str) -> bool:
+    """Whether the run's text encoder takes `text`."""
+    try:
+        editor.text_encoder.check(text)
+    except ValueError:
+        return False
+    return True

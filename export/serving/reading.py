@@ -40,7 +40,8 @@ def require_same_rows(**tensors: tf.Tensor) -> list[tf.Operation]:
 
 def require_shape(name: str, tensor: tf.Tensor, shape: list[int]) -> tf.Operation:
     """Fails the request where `tensor` is not [B, *shape]: a server compares no shapes with a signature."""
-    found = tf.shape(tensor)
+    # Without the placeholder the rank is a constant of the graph, true or not, and the check is optimised away.
+    found = tf.shape(tf.compat.v1.placeholder_with_default(tensor, None))
     wanted = tf.constant([-1, *shape])
     same = tf.equal(tf.size(found), tf.size(wanted))
     same = tf.cond(same, lambda: tf.reduce_all(tf.equal(found[1:], wanted[1:])), lambda: tf.constant(False))
@@ -64,9 +65,9 @@ def images(encoded: tf.Tensor, image_size: int, load_size: int) -> tf.Tensor:
     """Pictures as the generator takes them, [B, S, S, 3] float32 in [-1, 1], of JPEG, PNG or WebP bytes [B].
 
     Any sizes in one batch; what the command line's edit sees of the same files: a JPEG's EXIF rotation is honoured,
-    transparent parts are white, of an animation the first picture is taken, the central square is kept.
-    Refused by row: what is none of the three, damaged, over MAX_PIXELS (the header says it, nothing is decoded), a
-    side under 8 pixels, one side over 20 times the other, a JPEG of over MAX_SCANS scans.
+    transparent parts are white, the central square is kept.
+    Refused by row: what is none of the three, damaged, animated, over MAX_PIXELS (by its header: nothing is decoded),
+    with a side under 8 pixels or over 20 times the other, a JPEG of over MAX_SCANS scans.
     """
 
     def row(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -84,7 +85,7 @@ def images(encoded: tf.Tensor, image_size: int, load_size: int) -> tf.Tensor:
 
 def _header_checks(number: tf.Tensor, data: tf.Tensor) -> list[tf.Operation]:
     """Refusals that need no decoding. One after the other, so that the first fault is the one that is told."""
-    head = tf.strings.substr(tf.strings.join([tf.strings.substr(data, 0, HEADER), "\0" * HEADER]), 0, HEADER)
+    head = _head(data)
     place = ["row ", number, ": image_bytes "]
     is_jpeg, is_png, is_webp = _kinds(head)
     known = require(is_jpeg | is_png | is_webp, *place, "is no JPEG, PNG or WebP (", tf.strings.length(data), " bytes)")
@@ -94,9 +95,11 @@ def _header_checks(number: tf.Tensor, data: tf.Tensor) -> list[tf.Operation]:
         pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
         shown = ["is ", width, "x", height]
         short, long = tf.minimum(height, width), tf.maximum(height, width)
+        moving = is_webp & _is_animation(head)
         scans = tf.cond(is_jpeg, lambda: tf.size(tf.strings.split(data, b"\xff\xda")) - 1, lambda: 0)
     checks = [known]
     for good, message in (
+        (~moving, ["is an animated WebP; send a still picture"]),
         (short > 0, ["has a damaged header"]),
         (pixels <= MAX_PIXELS, [*shown, f", over {MAX_PIXELS:,} pixels"]),
         (short >= geometry.MIN_SIDE, [*shown, f"; both sides need {geometry.MIN_SIDE} pixels or more"]),
@@ -108,6 +111,11 @@ def _header_checks(number: tf.Tensor, data: tf.Tensor) -> list[tf.Operation]:
     return checks
 
 
+def _head(data: tf.Tensor) -> tf.Tensor:
+    """The first HEADER bytes, with zeros where there are fewer."""
+    return tf.strings.substr(tf.strings.join([tf.strings.substr(data, 0, HEADER), "\0" * HEADER]), 0, HEADER)
+
+
 def _kinds(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Whether bytes begin as JPEG, PNG, WebP."""
 
@@ -115,6 +123,12 @@ def _kinds(head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return tf.equal(tf.strings.substr(head, start, len(mark)), mark)
 
     return begins(0, JPEG), begins(0, PNG), begins(0, b"RIFF") & begins(8, b"WEBP")
+
+
+def _is_animation(head: tf.Tensor) -> tf.Tensor:
+    """Whether a WebP says that it moves. TensorFlow 2.21's decoder writes beyond its memory for one and may abort."""
+    flags = tf.io.decode_raw(tf.strings.substr(head, 20, 1), tf.uint8)[0]
+    return tf.equal(tf.strings.substr(head, 12, 4), "VP8X") & tf.not_equal(tf.bitwise.bitwise_and(flags, 2), 0)
 
 
 def _jpeg_size(data: tf.Tensor) -> tf.Tensor:
@@ -157,11 +171,16 @@ def _pixels(data: tf.Tensor) -> tf.Tensor:
     def jpeg() -> tf.Tensor:
         return _upright(tf.io.decode_jpeg(data, channels=3), _orientation(data))
 
-    def other() -> tf.Tensor:
-        pixels = tf.io.decode_image(data, channels=4, expand_animations=False)
-        return _on_white(tf.ensure_shape(pixels, [None, None, 4]))
+    def png() -> tf.Tensor:
+        return _on_white(tf.io.decode_png(data, channels=4))
 
-    pixels = tf.cond(tf.equal(tf.strings.substr(data, 0, len(JPEG)), JPEG), jpeg, other)
+    def webp() -> tf.Tensor:
+        """The decoder gives 3 or 4 channels, as the file has them, and refuses to be asked for others."""
+        pixels = tf.ensure_shape(tf.io.decode_image(data, expand_animations=False), [None, None, None])
+        return tf.cond(tf.equal(tf.shape(pixels)[2], 4), lambda: _on_white(pixels), lambda: pixels)
+
+    is_jpeg, is_png, _ = _kinds(_head(data))
+    pixels = tf.cond(is_jpeg, jpeg, lambda: tf.cond(is_png, png, webp))
     return tf.ensure_shape(pixels, [None, None, 3])
 
 

@@ -1,0 +1,84 @@
+"""Tests of export/folding.py: the folded generator against the generator itself, for every switch of Config."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from export import folding
+from simgan_tf.config import Config
+from simgan_tf.layers import EPSILON
+from simgan_tf.methods.simgan import SIMGAN
+
+D = 6
+SIZES = {"image_size": 16, "load_size": 18, "width": 4, "units": 2, "ca_size": 5, "d_width": 4, "text_size": 4}
+
+
+def bent(**switches) -> SIMGAN:
+    """A generator that uses its range, with moving statistics far from 0 and 1."""
+    method = SIMGAN(Config(**(SIZES | switches)), D)
+    draw = np.random.default_rng(0)
+    for variable in method.generator.variables:
+        shape = variable.shape
+        if variable.name == "variance":
+            variable.assign(draw.uniform(0.3, 3.0, shape))
+        elif variable.name == "gamma":
+            variable.assign(draw.uniform(-1.3, 1.3, shape))
+        elif len(shape) == 1:
+            variable.assign(draw.normal(0.0, 0.3, shape))
+        else:
+            variable.assign(draw.normal(0.0, np.sqrt(1.5 / np.prod(shape[:-1])), shape))
+    return method
+
+
+def inputs(count: int = 3) -> list[np.ndarray]:
+    draw = np.random.default_rng(1)
+    shapes = ([count, 16, 16, 3], [count, D], [count, SIZES["ca_size"]])
+    return [draw.uniform(-1, 1, shape).astype(np.float32) for shape in shapes]
+
+
+@pytest.mark.parametrize("switches", [
+    {}, {"first_norm": True}, {"encoder_kernels": "7-3-3"}, {"decoder": "resize"}, {"output": "conv7"},
+    {"output": "transposed"}, {"output": "transposed", "decoder": "resize"}, {"fuse": "conv"},
+    {"fuse": "1x1_relu", "trunk_skip": True}, {"fuse": "none"}, {"fuse": "none", "trunk_skip": True},
+    {"residual_relu": False}, {"units": 0},
+], ids=str)  # fmt: skip
+def test_equals_the_generator(switches):
+    """float32 rounding apart, and in bfloat16 (8 bits of mantissa) to a few hundredths."""
+    method = bent(**switches)
+    expected = method.edit(*inputs()).numpy()
+    folded = folding.Folded(method.generator)
+    np.testing.assert_allclose(folded(*inputs()), expected, atol=3e-5)
+    halved = folding.Folded(method.generator, tf.bfloat16)(*inputs())
+    assert halved.dtype == tf.float32
+    error = np.abs(halved.numpy() - expected)
+    assert 0 < error.mean() < 0.04, (error.mean(), expected.std())
+
+
+def test_one_convolution_by_hand():
+    """One channel: gamma 3, variance 4 - epsilon, so s = 1.5; k' = 1.5 k, bias = beta + 1.5 (0 - mean)."""
+    method = bent()
+    generator = method.generator
+    norm = generator.norm2
+    norm.gamma.assign(np.full(8, 3.0))
+    norm.variance.assign(np.full(8, 4.0 - EPSILON))
+    norm.mean.assign(np.full(8, 2.0))
+    norm.beta.assign(np.full(8, 0.25))
+    folded = folding.Folded(generator)
+    shapes = [weight.shape.as_list() for weight in folded.weights]
+    kernel = shapes.index([4, 4, 4, 8])
+    np.testing.assert_allclose(folded.weights[kernel], 1.5 * np.asarray(generator.conv2.kernel), rtol=1e-6)
+    np.testing.assert_allclose(folded.weights[kernel + 1], np.full(8, 0.25 - 3.0), rtol=1e-6)
+
+
+def test_tracks_raw_variables_alone():
+    """Nothing of Keras is reachable, and there are as many weights as the network has without batch norm's.
+
+    A kernel and a bias each of 3 encoder, 1 fusing, 4 residual, 2 decoder and 1 colour convolutions and 2 dense layers.
+    """
+    folded = folding.Folded(bent().generator)
+    assert len(folded.weights) == 2 * (3 + 1 + 4 + 2 + 1 + 2) and len(folded.variables) == len(folded.weights)
+    assert all(isinstance(weight, tf.Variable) for weight in folded.weights)
+    assert not [part for part in folded.submodules if isinstance(part, keras.layers.Layer)]
+    halves = folding.Folded(bent().generator, tf.bfloat16).weights
+    assert [weight.dtype for weight in halves].count(tf.float32) == 4  # of the conditioning code

@@ -1,0 +1,348 @@
+"""Tests of the SavedModel on a tiny untrained run with bent weights: signatures, loaders, op set, refusals."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from data import pipeline
+from export import cpp_loader, parity, saved_model
+from export.serving import checks, deployment, protocol
+from simgan_tf.edit import Editor
+from simgan_tf.pictures import to_pixels
+from simgan_tf.text.tokens import Vocabulary
+from simgan_tf.text.vse import TextEncoder
+from tests.test_export import WORDS, make_run, other_encoder
+
+TEXTS = ["this flower has red petals", "BLUE, flower!", "the petals are pink"]
+RED, BLUE = "this flower has red petals", "this flower has blue petals"
+
+
+@pytest.fixture(scope="module")
+def editor(tmp_path_factory) -> Editor:
+    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
+    draw = np.random.default_rng(0)
+    for variable in encoder.variables:
+        variable.assign(draw.normal(size=variable.shape))
+    return Editor(make_run(str(tmp_path_factory.mktemp("run")), encoder))
+
+
+@pytest.fixture(scope="module")
+def inputs(editor) -> parity.Cases:
+    return parity.cases(editor)
+
+
+@pytest.fixture(scope="module")
+def directory(editor, tmp_path_factory) -> str:
+    """The SavedModel with its files beside it, written, then moved to another folder."""
+    first, moved = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("moved")
+    path = str(first / "simgan" / "7")
+    os.makedirs(os.path.dirname(path))
+    saved_model.write(editor, path)
+    deployment.write(editor, path)
+    os.rename(first, moved / "elsewhere")
+    return str(moved / "elsewhere" / "simgan" / "7")
+
+
+@pytest.fixture(scope="module")
+def session(directory) -> checks.Session:
+    return checks.Session(directory)
+
+
+@pytest.fixture(scope="module")
+def cpp(directory) -> cpp_loader.SavedModel:
+    """The C++ loader in this process, for many small requests; the gate itself runs in a process without TensorFlow."""
+    return cpp_loader.SavedModel(directory)
+
+
+def files_of(count: int, seed: int = 0) -> list[bytes]:
+    """Pictures of different sizes, JPEG, PNG and WebP in turns."""
+    draw, made = np.random.default_rng(seed), []
+    for i in range(count):
+        small = Image.fromarray(draw.integers(0, 255, [4, 4, 3]).astype(np.uint8))
+        buffer = io.BytesIO()
+        form = ("JPEG", "PNG", "WEBP")[i % 3]
+        small.resize((30 + 7 * i, 50 - 3 * i), Image.Resampling.BICUBIC).save(buffer, form, lossless=True)
+        made.append(buffer.getvalue())
+    return made
+
+
+def live(editor: Editor, data: bytes, embedding: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Pixels of the live model's edit of one file."""
+    pixels = tf.io.decode_image(data, expand_animations=False)
+    image = pipeline.centre_crop(pixels, editor.config.image_size, editor.config.load_size)
+    return to_pixels(editor.method.edit(image[None], tf.constant(embedding[None]), noise[None])[0])
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    assert png.startswith(b"\x89PNG")
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def test_report(directory, editor, inputs):
+    """All ways of running it against the live model, far below the limits."""
+    report = checks.check(directory, editor, inputs)
+    ways = ["tf.saved_model.load", "classic Session", "classic Session, PNG", "C++ loader", "C++ loader, PNG"]
+    assert list(report["checks"]) == ways and report["compute"] == "float32" and report["warm_up_requests"] == 4
+    for way, check in report["checks"].items():
+        limit = (0.008, 5e-5) if "PNG" in way else (2e-5, 2e-6)
+        assert check["n"] == 8 and check["max_error"] <= limit[0] and check["mean_error"] <= limit[1], way
+
+
+def test_signatures(directory):
+    """Names, shapes and types; batches are free; the vocabulary is an asset."""
+    loaded = tf.saved_model.load(directory)
+    specs = {name: signature.structured_input_signature[1] for name, signature in loaded.signatures.items()}
+    found = {name: {key: (spec.shape.as_list(), spec.dtype.name) for key, spec in each.items()}
+             for name, each in specs.items()}  # fmt: skip
+    row, number = ([None], "string"), ([None], "int32")
+    assert found == {
+        "serving_default": {"image_bytes": row, "text": row, "seed": number},
+        "edit": {"image": ([None, 16, 16, 3], "float32"), "embedding": ([None, 6], "float32"),
+                 "noise": ([None, 5], "float32")},
+        "embed": {"text": row},
+        "interpolate": {"image_bytes": row, "text": row, "to_text": row, "steps": number, "seed": number},
+    }  # fmt: skip
+    outputs = {name: list(signature.structured_outputs) for name, signature in loaded.signatures.items()}
+    assert outputs == {"serving_default": ["png_bytes"], "edit": ["image"], "embed": ["embedding"],
+                       "interpolate": ["png_bytes"]}  # fmt: skip
+    assert os.listdir(os.path.join(directory, "assets")) == ["vocabulary.txt"]
+
+
+def test_no_variable_is_saved_twice(directory, editor):
+    """phi's values and the folded generator's (its own without batch norm's, plus a bias a kernel), 4 bytes each."""
+    variables = [*editor.text_encoder.variables, *editor.method.variables()["generator"]]
+    values = 4 * sum(int(np.prod(variable.shape)) for variable in variables)
+    data = os.path.join(directory, "variables", "variables.data-00000-of-00001")
+    assert 0.9 * values <= os.path.getsize(data) < 1.2 * values + 5_000  # the object graph is in the same file
+
+
+def test_same_pngs_by_every_loader(directory, editor, session, cpp):
+    """Mixed sizes and formats in one batch, seeds 0, 5 and -3: equal bytes by all, one level from the live model."""
+    data, seeds = files_of(3), np.array([0, 5, -3], np.int32)
+    request = {"image_bytes": data, "text": TEXTS, "seed": seeds}
+    by_session = session.run("serving_default", **request)["png_bytes"].tolist()
+    ((by_process),) = checks.run_cpp_loader(directory, [("serving_default", request)])
+    assert by_process["png_bytes"].tolist() == by_session
+    arrays = {"image_bytes": np.array([*data, None], object)[:-1], "text": np.array(TEXTS), "seed": seeds}
+    assert cpp.run("serving_default", **arrays)["png_bytes"].tolist() == by_session
+    in_python = tf.saved_model.load(directory).signatures["serving_default"]
+    made = in_python(image_bytes=tf.constant(data), text=tf.constant(TEXTS), seed=tf.constant(seeds))
+    assert made["png_bytes"].numpy().tolist() == by_session
+    for i, seed in enumerate(seeds):
+        noise = editor.method.draw_noise(2, [seed, 0]).numpy()[1] * (seed != 0)
+        wanted = live(editor, data[i], editor.text_encoder.encode(TEXTS)[i], noise)
+        assert np.abs(pixels_of(by_session[i]).astype(int) - wanted).max() <= 1
+
+
+def test_same_pngs_as_the_live_folded_model(editor, session):
+    """The folded generator in Python, its input read by the live pipeline: byte for byte the served PNG."""
+    (data,) = files_of(1)
+    folded = saved_model.folding.Folded(editor.method.generator)
+    specs = [tf.TensorSpec([None, 16, 16, 3]), tf.TensorSpec([None, 6]), tf.TensorSpec([None, 5])]
+    edit = tf.function(folded.__call__, input_signature=specs, autograph=False)
+    image = pipeline.centre_crop(tf.io.decode_image(data), 16, 20)[None]
+    png = saved_model.to_png(edit(image, editor.text_encoder.encode([RED]), tf.zeros([1, 5]))).numpy()
+    served = session.run("serving_default", image_bytes=[data], text=[RED])["png_bytes"]
+    assert served.tolist() == png.tolist()
+
+
+def test_seed_and_steps_may_be_left_out(session, cpp):
+    data = files_of(2)
+    given = session.run("serving_default", image_bytes=data, text=TEXTS[:2], seed=[0, 0])["png_bytes"].tolist()
+    assert session.run("serving_default", image_bytes=data, text=TEXTS[:2])["png_bytes"].tolist() == given
+    assert session.run("serving_default", image_bytes=data, text=TEXTS[:2], seed=[0])["png_bytes"].tolist() == given
+    made = cpp.run("serving_default", image_bytes=np.array([*data, None], object)[:-1], text=np.array(TEXTS[:2]))
+    assert made["png_bytes"].tolist() == given
+    assert session.run("interpolate", image_bytes=data[:1], text=[RED], to_text=[BLUE])["png_bytes"].shape == (1, 8)
+
+
+def test_interpolation(editor, session):
+    """phi mixed linearly from the first sentence to the last; rows with fewer steps end in empty strings."""
+    data = files_of(2)
+    made = session.run("interpolate", image_bytes=data, text=[RED, BLUE], to_text=[BLUE, RED], steps=[3, 5],
+                       seed=[0, 4])["png_bytes"]  # fmt: skip
+    assert made.shape == (2, 5) and [len(png) > 0 for png in made[0]] == [True] * 3 + [False] * 2
+    start, end = editor.text_encoder.encode([RED, BLUE])
+    for i in range(3):
+        mixed = np.float32((1 - i / 2) * start + i / 2 * end)
+        wanted = live(editor, data[0], mixed, np.zeros(5, np.float32))
+        assert np.abs(pixels_of(made[0][i]).astype(int) - wanted).max() <= 1
+    noise = editor.method.draw_noise(2, [4, 0]).numpy()[1]
+    assert np.abs(pixels_of(made[1][4]).astype(int) - live(editor, data[1], start, noise)).max() <= 1
+
+
+BAD_ROWS = [
+    ({"image_bytes": b"not a picture"}, "row 1: image_bytes is no JPEG, PNG or WebP"),
+    ({"image_bytes": b""}, "row 1: image_bytes is no JPEG, PNG or WebP"),
+    ({"text": ""}, "row 1: text is empty"),
+    ({"text": " \t\n"}, "row 1: text is empty"),
+    ({"text": "quux \u3042"}, "row 1: no word of text is known to this model"),
+    ({"text": b"\xff\xfe"}, "row 1: no word of text is known to this model"),
+]
+
+
+@pytest.mark.parametrize("change, message", BAD_ROWS, ids=[message for _, message in BAD_ROWS])
+def test_bad_row_is_named_and_the_model_lives(session, cpp, change, message):
+    """By both loaders: INVALID_ARGUMENT with the row, and the next good request is answered as before."""
+    data = files_of(3)
+    good = {"image_bytes": data, "text": TEXTS}
+    before = session.run("serving_default", **good)["png_bytes"].tolist()
+    bad = {name: [values[0], change.get(name, values[1]), values[2]] for name, values in good.items()}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        session.run("serving_default", **bad)
+    with pytest.raises(ValueError, match=f"INVALID_ARGUMENT: .*{message}"):
+        cpp.run("serving_default", **{name: np.array([*values, None], object)[:-1] for name, values in bad.items()})
+    assert session.run("serving_default", **good)["png_bytes"].tolist() == before
+    arrays = {name: np.array([*values, None], object)[:-1] for name, values in good.items()}
+    assert cpp.run("serving_default", **arrays)["png_bytes"].tolist() == before
+
+
+def test_bad_numbers_are_refused(cpp):
+    """NaN, infinity, values of another scale, wrong shapes, types and counts: what a server is fed is not compared with
+    the signature before it gets here."""
+    image, embedding, noise = (np.zeros(shape, np.float32) for shape in ([2, 16, 16, 3], [2, 6], [2, 5]))
+    good = {"image": image, "embedding": embedding, "noise": noise}
+    before = cpp.run("edit", **good)["image"]
+
+    def with_value(array, value):
+        changed = array.copy()
+        changed[(1, *[0] * (array.ndim - 1))] = value
+        return changed
+
+    for change, message in (
+        ({"noise": with_value(noise, np.nan)}, "row 1: noise has values that are not finite"),
+        ({"embedding": with_value(embedding, np.inf)}, "row 1: embedding has values that are not finite"),
+        ({"image": with_value(image, -np.inf)}, "row 1: image has values that are not finite"),
+        ({"image": with_value(image, 255.0)}, r"row 1: image has values outside of \[-1, 1\]"),
+        ({"image": np.zeros([2, 32, 32, 3], np.float32)}, r"image is \[2, 32, 32, 3\], must be \[B, 16, 16, 3\]"),
+        ({"image": np.zeros([16, 16, 3], np.float32)}, r"image is \[16, 16, 3\], must be \[B, 16, 16, 3\]"),
+        ({"noise": np.zeros([2, 6], np.float32)}, r"noise is \[2, 6\], must be \[B, 5\]"),
+        ({"noise": np.zeros([1, 5], np.float32)}, "noise has 1 rows, image has 2"),
+        ({"noise": np.zeros([2, 5], np.int32)}, "float|int32"),
+        ({"noise": np.array([["a"] * 5] * 2)}, "float|string"),
+        ({name: array[:0] for name, array in good.items()}, "image has 0 rows, must have 1 to 64"),
+        ({name: np.repeat(array, 33, 0) for name, array in good.items()}, "image has 66 rows, must have 1 to 64"),
+    ):
+        with pytest.raises(ValueError, match=f"INVALID_ARGUMENT: .*({message})"):
+            cpp.run("edit", **good | change)
+    np.testing.assert_array_equal(cpp.run("edit", **good)["image"], before)
+
+
+def test_bad_lists_are_refused(cpp):
+    data = np.array([*files_of(2), None], object)[:-1]
+    good = {"image_bytes": data, "text": np.array([RED, BLUE])}
+    ways = {**good, "to_text": np.array([BLUE, RED])}
+    number = np.array([0], np.int32)
+    for signature, request, message in (
+        ("serving_default", good | {"text": np.array([RED])}, "text has 1 rows, image_bytes has 2"),
+        ("serving_default", good | {"seed": np.zeros(3, np.int32)}, "seed has 3 rows, image_bytes has 2"),
+        ("serving_default", good | {"seed": np.zeros([2, 1], np.int32)}, r"seed is \[2, 1\], must be \[B\]"),
+        ("serving_default", good | {"image_bytes": data[:, None]}, r"image_bytes is \[2, 1\], must be \[B\]"),
+        ("serving_default", {name: np.repeat(rows, 33) for name, rows in good.items()}, "image_bytes has 66 rows"),
+        ("serving_default", {name: rows[:0] for name, rows in good.items()}, "image_bytes has 0 rows"),
+        ("serving_default", good | {"seed": np.zeros(2, np.float32)}, "int32|float"),
+        ("embed", {"text": np.array(RED)}, r"text is \[\], must be \[B\]"),
+        ("interpolate", ways | {"steps": number + 1}, "row 0: steps must be 2 to 64"),
+        ("interpolate", ways | {"steps": np.array([2, 65], np.int32)}, "row 1: steps must be 2 to 64"),
+        ("interpolate", ways | {"to_text": np.array([RED, ""])}, "row 1: to_text is empty"),
+    ):
+        with pytest.raises(ValueError, match=f"INVALID_ARGUMENT: .*({message})"):
+            cpp.run(signature, **request)
+    with pytest.raises(ValueError, match="no signature predict; there are edit, embed, interpolate, serving_default"):
+        cpp.run("predict", **good)
+    assert cpp.run("embed", text=np.array([RED]))["embedding"].shape == (1, 6)
+
+
+def test_bfloat16(tmp_path, editor, inputs):
+    """Half of the generator's bytes, and near the float32 edits; phi stays as it is."""
+    path = str(tmp_path / "made")
+    folded = saved_model.write(editor, path, "bfloat16")
+    assert {weight.dtype for weight in folded.weights} == {tf.bfloat16, tf.float32}
+    session = checks.Session(path)
+    embedding = session.run("embed", text=inputs.text)["embedding"]
+    np.testing.assert_allclose(embedding, editor.text_encoder.encode(inputs.text), atol=1e-5)
+    edited = session.run("edit", image=inputs.image, embedding=embedding, noise=inputs.noise)["image"]
+    error = np.abs(edited - inputs.edited)
+    assert 1e-4 < error.mean() < 0.05 * inputs.edited.std()
+
+
+def test_cpp_loader_refuses_a_tracked_keras_model(tmp_path, editor, inputs):
+    """The known wrong export passes tf.saved_model.load and must fail in the loader TensorFlow Serving uses."""
+    wrong = tf.Module()
+    wrong.layers = editor.method.generator.layers  # the mistake: Keras objects inside the exported module
+    specs = [tf.TensorSpec([None, 16, 16, 3], tf.float32), tf.TensorSpec([None, 6]), tf.TensorSpec([None, 5])]
+
+    @tf.function(input_signature=specs)
+    def edit(image, embedding, noise):
+        return {"image": editor.method.generator(image, embedding, noise)[0]}
+
+    directory = str(tmp_path / "wrong")
+    saved_model.save(wrong, directory, {"edit": edit})
+    given = {"image": inputs.image, "embedding": editor.text_encoder.encode(inputs.text), "noise": inputs.noise}
+    loaded = tf.saved_model.load(directory).signatures["edit"]
+    made = loaded(**{name: tf.constant(array) for name, array in given.items()})
+    np.testing.assert_allclose(made["image"], inputs.edited, atol=2e-5)
+    with pytest.raises(ValueError, match="C\\+\\+ loader: error: .*(uninitialized|Could not find variable)"):
+        checks.run_cpp_loader(directory, [("edit", given)])
+
+
+def test_ops_of_python_are_seen(tmp_path, directory):
+    """PyFunc is registered everywhere and has a kernel in the Python wheel alone."""
+    assert checks.ops(directory) > 50
+    found = cpp_loader.ops(directory)
+    assert {"DecodeImage", "EncodePng", "Conv2D", "StatelessRandomNormalV2"} <= set(found) and all(found.values())
+    assert not {"ReadFile", "WriteFile", "PrintV2"} & set(found)  # what saved_model_cli scan warns of
+    module = tf.Module()
+    spec = tf.TensorSpec([None], tf.float32)
+    twice = tf.function(lambda x: {"y": tf.numpy_function(lambda y: 2 * y, [x], tf.float32)}, input_signature=[spec])
+    saved_model.save(module, str(tmp_path / "python"), {"serving_default": twice})
+    with pytest.raises(ValueError, match="ops that TensorFlow Serving has not: PyFunc; not exported"):
+        checks.ops(str(tmp_path / "python"))
+
+
+def test_a_changed_variable_fails_parity(directory, editor, inputs):
+    """One moving variance of 8 values, 10 % off in the live model: the export is seen to differ, with the numbers."""
+    variance = editor.method.generator.norm2.variance
+    kept = variance.numpy()
+    variance.assign(kept * 1.1)
+    changed = parity.cases(editor)
+    variance.assign(kept)
+    numbers = r"differs from the live model by \d\.\d\de-0[12] at most and \d\.\d\de-0[123] on average over 8 inputs"
+    with pytest.raises(ValueError, match=f"SavedModel by tf.saved_model.load: {numbers}; allowed are 1e-04 and 1e-05"):
+        checks.check(directory, editor, changed)
+
+
+def test_a_failing_warm_up_is_seen(tmp_path, editor, directory, session):
+    """A server whose warm-up fails does not serve the model at all."""
+    bad = tmp_path / "assets.extra"
+    bad.mkdir()
+    with tf.io.TFRecordWriter(str(bad / "tf_serving_warmup_requests")) as writer:
+        writer.write(protocol.prediction_log("simgan", "embed", {"text": [""]}))
+    kept, session.directory = session.directory, str(tmp_path)
+    with pytest.raises(ValueError, match="(?s)warm-up request of embed fails .*row 0: text is empty"):
+        checks.warmup(session)
+    session.directory = kept
+    assert checks.warmup(session) == 4
+
+
+@pytest.mark.parametrize("kind", ["kiros", pytest.param("char_cnn_rnn", marks=pytest.mark.slow)])
+def test_other_text_encoders(tmp_path, kind):
+    """Words between spaces, and characters, which need no vocabulary; refusals included."""
+    editor = Editor(make_run(str(tmp_path / "run"), other_encoder(kind)))
+    path = tmp_path / "made"
+    saved_model.write(editor, str(path))
+    assets = path / "assets"
+    assert (os.listdir(assets) if assets.exists() else []) == ([] if kind == "char_cnn_rnn" else ["vocabulary.txt"])
+    session = checks.Session(str(path))
+    known = checks.accepted(editor, parity.cases(editor)).text
+    apart = np.linalg.norm(np.diff(editor.text_encoder.encode(known), axis=0), axis=1)
+    assert len(known) >= 4 and apart.min() > 0.01  # so that a sentence read wrongly would show
+    found = session.run("embed", text=known)["embedding"]
+    np.testing.assert_allclose(found, editor.text_encoder.encode(known), atol=5e-5)
+    for text, message in (("", "row 0: text is empty"), ("   ", "row 0: text is empty"), ("\u3042", "row 0: no word")):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            session.run("embed", text=[text])
