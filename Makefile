@@ -39,6 +39,8 @@ lint: .venv/ready
 	    "error: Python %d.%d found, 3.10 to 3.13 needed; name one: make PYTHON=python3.11" % v)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	# For tests alone. --no-deps: it wants the package `tensorflow`, whose files would overwrite tensorflow-cpu's.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "tensorflow-serving-api~=2.21.0"
 	touch $@
 
 clean:

@@ -11,6 +11,7 @@ from absl import flags
 import run_export
 import run_train
 from data import archives, build, doctor, embed, show
+from export.serving import client
 from export.web import __main__ as web
 from export.web import serve
 from simgan_tf import edit
@@ -23,7 +24,8 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = {"data.archives": archives, "data.build": build, "data.doctor": doctor, "data.embed": embed,
             "data.show": show, "simgan_tf.text.nearest": nearest, "simgan_tf.text.train": text,
             "run_train.py": run_train, "simgan_tf.edit": edit, "simgan_tf.evaluation": evaluation,
-            "run_export.py": run_export, "export.web": web, "export.web.serve": serve}  # fmt: skip
+            "run_export.py": run_export, "export.serving.client": client, "export.web": web,
+            "export.web.serve": serve}  # fmt: skip
 
 
 def test_every_deviation_has_its_row():

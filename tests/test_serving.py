@@ -1,0 +1,287 @@
+"""Tests of the client, the protocol and the files beside the model, against a stand-in for tensorflow_model_server."""
+
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from export import saved_model
+from export.serving import checks, client, deployment, protocol
+from simgan_tf.edit import Editor
+from simgan_tf.text.tokens import Vocabulary
+from simgan_tf.text.vse import TextEncoder
+from tests.conftest import refused, run
+from tests.test_export import WORDS, make_run
+from tests.test_saved_model import files_of
+
+pytest.importorskip("tensorflow_serving", reason="pip install --no-deps tensorflow-serving-api~=2.21.0")
+
+from google.protobuf import text_format  # noqa: E402
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2  # noqa: E402
+from tensorflow_serving.config import model_server_config_pb2  # noqa: E402
+
+from tests import serving_double  # noqa: E402
+
+RED, BLUE = "this flower has red petals", "this flower has blue petals"
+PROTOCOLS = ("rest", "grpc")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory) -> str:
+    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
+    draw = np.random.default_rng(0)
+    for variable in encoder.variables:
+        variable.assign(draw.normal(size=variable.shape))
+    editor = Editor(make_run(str(tmp_path_factory.mktemp("run")), encoder))
+    path = tmp_path_factory.mktemp("served") / "simgan" / "7"
+    os.makedirs(path.parent)
+    saved_model.write(editor, str(path))
+    deployment.write(editor, str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def double(directory) -> serving_double.Double:
+    return serving_double.Double(directory)
+
+
+@pytest.fixture(scope="module")
+def addresses(double):
+    """Of both servers, by protocol, over one session."""
+    with serving_double.rest_server(double) as rest, serving_double.grpc_server(double) as grpc:
+        yield {"rest": rest, "grpc": grpc}
+
+
+@pytest.fixture(scope="module")
+def picture() -> bytes:
+    return files_of(1)[0]
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_edit_and_interpolate(addresses, double, picture, kind):
+    """Over the wire: the PNGs that the Session gives."""
+    wanted = double.session.run("serving_default", image_bytes=[picture] * 3, text=[RED] * 3, seed=[0, 1, 2])
+    made = client.edit(addresses[kind], kind, picture, RED, [0, 1, 2])
+    assert made == wanted["png_bytes"].tolist() and len(set(made)) == 3
+    wanted = double.session.run("interpolate", image_bytes=[picture], text=[RED], to_text=[BLUE], steps=[4], seed=[5])
+    made = client.interpolate(addresses[kind], kind, picture, RED, BLUE, 4, 5)
+    assert made == wanted["png_bytes"][0].tolist() and len(set(made)) == 4
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_bad_requests_and_the_server_lives(addresses, picture, kind):
+    """Each fault has its sentence, and a good request after it is answered."""
+    address, good = addresses[kind], client.edit(addresses[kind], kind, picture, RED, [3])
+    for data, text, words in (
+        (b"no picture", RED, "refuses the request: row 0: image_bytes is no JPEG, PNG or WebP (10 bytes)"),
+        (picture[:-40], RED, "refuses the request: row 0: image_bytes is damaged, it cannot be decoded"),
+        (picture, " ", "refuses the request: row 0: text is empty"),
+        (picture, "zzz", "refuses the request: row 0: no word of text is known to this model"),
+    ):
+        with pytest.raises(client.Failed, match=re.escape(words)):
+            client.edit(address, kind, data, text, [3])
+        assert client.edit(address, kind, picture, RED, [3]) == good
+    with pytest.raises(client.Failed, match="no model 'other' ready .*wait until .*AVAILABLE, or give another --model"):
+        client.edit(address, kind, picture, RED, [3], model="other")
+    with pytest.raises(client.Failed, match='refuses the request: Serving signature key "none" not found'):
+        client._ask(address, kind, "simgan", "none", {"text": [RED]}, 60)
+    with pytest.raises(client.Failed, match="refuses the request: .*image_bytes"):
+        client._ask(address, kind, "simgan", "serving_default", {"text": [RED]}, 60)
+    assert client.edit(address, kind, picture, RED, [3]) == good
+
+
+def test_bad_rows_by_rest_alone(addresses, picture):
+    """What only JSON can get wrong: no JSON, no rows, NaN, a number for a text, another path."""
+    host, _, port = addresses["rest"].partition(":")
+
+    def post(path: str, body: bytes) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(host, int(port), timeout=300)
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())["error"]
+
+    path = "/v1/models/simgan:predict"
+    assert post(path, b"{")[0] == 400 and post(path, b"[]")[0] == 400 and post(path, b'{"instances": [1]}')[0] == 400
+    edit = {"image": np.zeros([16, 16, 3]).tolist(), "embedding": [0.0] * 6, "noise": [float("nan")] * 5}
+    status, message = post(path, json.dumps({"signature_name": "edit", "instances": [edit]}).encode())
+    assert status == 400 and "row 0: noise has values that are not finite" in message
+    edit["noise"] = [0.0] * 4
+    status, message = post(path, json.dumps({"signature_name": "edit", "instances": [edit]}).encode())
+    assert status == 400 and "noise" in message
+    status, message = post(path, json.dumps({"signature_name": "embed", "instances": [{"text": 3}]}).encode())
+    assert status == 400
+    assert post("/v1/models/simgan:classify", b"{}")[0] == 404
+    assert len(client.edit(addresses["rest"], "rest", picture, RED, [0])) == 1
+
+
+def test_many_clients_at_once(addresses, picture):
+    """Eight threads, good and bad requests mixed: everyone gets their own answer."""
+    wanted = {seed: client.edit(addresses["rest"], "rest", picture, RED, [seed]) for seed in range(4)}
+    found: dict[int, object] = {}
+
+    def ask(i: int) -> None:
+        kind = PROTOCOLS[i % 2]
+        try:
+            found[i] = client.edit(addresses[kind], kind, picture if i < 6 else b"bad", RED, [i % 4])
+        except client.Failed as error:
+            found[i] = str(error)
+
+    threads = [threading.Thread(target=ask, args=[i]) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found[i] == wanted[i % 4] for i in range(6))
+    assert all("row 0: image_bytes is no JPEG" in str(found[i]) for i in (6, 7))
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_command(addresses, tmp_path, picture, kind):
+    (tmp_path / "flower.jpg").write_bytes(picture)
+    common = ["-m", "export.serving.client", f"--address={addresses[kind]}", f"--protocol={kind}",
+              f"--image={tmp_path}/flower.jpg", f"--text={RED}", f"--out={tmp_path}/edit.png"]  # fmt: skip
+    assert run(*common).stdout == f"wrote {tmp_path}/edit.png\n"
+    assert (tmp_path / "edit.png").read_bytes() == client.edit(addresses[kind], kind, picture, RED, [0])[0]
+    assert run(*common, "--samples=2", "--seed=4").stdout == f"wrote {tmp_path}/edit_1.png to {tmp_path}/edit_2.png\n"
+    made = [(tmp_path / f"edit_{i}.png").read_bytes() for i in (1, 2)]
+    assert made == client.edit(addresses[kind], kind, picture, RED, [4, 5])
+    run(*common, f"--to_text={BLUE}", "--steps=3")
+    assert sorted(os.listdir(tmp_path)) == ["edit.png", *[f"edit_{i}.png" for i in (1, 2, 3)], "flower.jpg"]
+    (tmp_path / "flower.jpg").write_bytes(b"no picture")
+    assert "refuses the request: row 0: image_bytes is no JPEG" in refused(*common)
+
+
+def test_command_refuses_before_it_asks(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    common = ["-m", "export.serving.client", "--address=127.0.0.1:1"]
+    for image, text, out, words in (
+        ("a.jpg", RED, "a.jpg", "must end in .png"),
+        ("a.jpg", " ", "a.png", "--text is empty"),
+        ("none.jpg", RED, "a.png", "none.jpg"),
+        ("a.jpg", RED, "a.png", "no server at 127.0.0.1:1 "),
+    ):
+        line = refused(*common, f"--image={tmp_path}/{image}", f"--text={text}", f"--out={tmp_path}/{out}")
+        assert words in line
+    assert os.listdir(tmp_path) == ["a.jpg"]
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_a_server_that_is_down_late_or_another(directory, addresses, picture, kind):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(client.Failed, match=f"no server at {address} .*start it .*or give another --address"):
+            client.edit(address, kind, picture, RED, [0])
+    other = {"rest": "grpc", "grpc": "rest"}[kind]
+    wrong = "does not speak HTTP; for the gRPC port give --protocol=grpc" if kind == "rest" else "no server at|refuses"
+    with pytest.raises(client.Failed, match=wrong):
+        client.edit(addresses[other], kind, picture, RED, [0])
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_deadline(directory, double, picture, kind):
+    slow = serving_double.Double.__new__(serving_double.Double)
+    slow.session, slow.name, slow.delay = double.session, "simgan", 2.0
+    server = serving_double.rest_server if kind == "rest" else serving_double.grpc_server
+    with server(slow) as address, pytest.raises(client.Failed, match="within 0.2 seconds; give a longer --timeout"):
+        client.edit(address, kind, picture, RED, [0], timeout=0.2)
+
+
+def test_client_needs_no_tensorflow():
+    """Neither does it import TensorFlow, which takes seconds and a gigabyte, nor anything else of ours that does."""
+    code = ("import sys; from export.serving import client, protocol; "
+            "sys.exit(any(name.split('.')[0] in ('tensorflow', 'keras') for name in sys.modules))")  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], cwd=os.path.dirname(os.path.dirname(__file__))).returncode == 0
+
+
+def test_requests_are_those_of_the_real_api():
+    """What we write, the real messages read; what they write, we read: numbers in both ways, strings, shapes."""
+    image = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
+    data = protocol.predict_request("simgan", "edit", {"image": image, "seed": np.array([-3], np.int32),
+                                                       "text": ["red", b"\xff\0"]})  # fmt: skip
+    request = predict_pb2.PredictRequest.FromString(data)
+    assert (request.model_spec.name, request.model_spec.signature_name) == ("simgan", "edit")
+    found = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
+    np.testing.assert_array_equal(found["image"], image)
+    assert found["image"].dtype == np.float32 and found["seed"].tolist() == [-3] and found["seed"].dtype == np.int32
+    assert found["text"].tolist() == [b"red", b"\xff\0"]
+
+    log = prediction_log_pb2.PredictionLog.FromString(protocol.prediction_log("simgan", "embed", {"text": ["red"]}))
+    assert log.WhichOneof("log_type") == "predict_log"
+    assert log.predict_log.request.model_spec.signature_name == "embed"
+    assert tf.make_ndarray(log.predict_log.request.inputs["text"]).tolist() == [b"red"]
+    name, signature, inputs = protocol.read_log(log.SerializeToString())
+    assert (name, signature, inputs["text"].tolist()) == ("simgan", "embed", [b"red"])
+
+    answer = predict_pb2.PredictResponse()
+    for name, array in {"a": image, "b": np.array([[b"x", b""]], object), "c": np.zeros([2, 0], np.float32)}.items():
+        answer.outputs[name].CopyFrom(tf.make_tensor_proto(array))
+    answer.outputs["d"].CopyFrom(tf.make_tensor_proto(7.5, shape=[3]))  # one number stands for all
+    answer.outputs["e"].CopyFrom(tf.make_tensor_proto([1, -2], tf.int32))
+    answer.outputs["e"].tensor_content = b""
+    answer.outputs["e"].int_val.extend([1, -2])
+    found = protocol.outputs(answer.SerializeToString())
+    np.testing.assert_array_equal(found["a"], image)
+    assert found["b"].tolist() == [[b"x", b""]] and found["c"].shape == (2, 0)
+    assert found["d"].tolist() == [7.5] * 3 and found["e"].tolist() == [1, -2]
+    answer.outputs["f"].CopyFrom(tf.make_tensor_proto([1.0], tf.float64))
+    with pytest.raises(ValueError, match="numbers of type 2, expected float32 or int32"):
+        protocol.outputs(answer.SerializeToString())
+
+
+def test_warm_up_over_the_real_api(directory, addresses):
+    """Every record is a PredictionLog whose request a server answers."""
+    import grpc
+    from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+    path = os.path.join(directory, "assets.extra", "tf_serving_warmup_requests")
+    records = [prediction_log_pb2.PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(path)]
+    requests = [record.predict_log.request for record in records]
+    signatures = {"serving_default", "edit", "embed", "interpolate"}
+    assert {request.model_spec.signature_name for request in requests} == signatures
+    with grpc.insecure_channel(addresses["grpc"]) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for request in requests:
+            assert stub.Predict(request, timeout=300).outputs
+        del requests[0].inputs["seed"]  # the signature's default
+        assert stub.Predict(requests[0], timeout=300).outputs["png_bytes"]
+
+
+def test_files_beside_the_model(directory):
+    """models.config by the server's own message; the compose file mounts the folder that both stand in."""
+    folder = os.path.dirname(os.path.dirname(directory))
+    assert sorted(os.listdir(folder)) == ["batching_parameters.txt", "docker-compose.yml", "models.config", "simgan"]
+
+    def text(name: str) -> str:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            return file.read()
+
+    config = text_format.Parse(text("models.config"), model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path, model.model_platform) == ("simgan", "/models/simgan", "tensorflow")
+    assert re.findall(r"^(\w+) \{ value: \d+ \}$", text("batching_parameters.txt"), re.MULTILINE) == [
+        "max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"]  # fmt: skip
+    compose = text("docker-compose.yml")
+    assert f"image: tensorflow/serving:{tf.__version__}" in compose and "- .:/models:ro" in compose
+    for named in re.findall(r"=/models/(\S+)", compose):
+        assert os.path.isfile(os.path.join(folder, named))
+    commands = re.findall(r"python -m export.serving.client (.*?\.png)", compose.replace("\\\n#", ""), re.DOTALL)
+    assert len(commands) == 1 and "--address=localhost:8501" in commands[0]
+
+
+def test_warm_up_has_a_sentence_that_is_known(directory):
+    """Where no sentence of the sample sheet is known to the encoder: a word of its own."""
+    encoder = TextEncoder(Vocabulary(["rouge"]), dim=6, word_dim=4, length=9)
+    editor = type("Editor", (), {"text_encoder": encoder, "config": type("C", (), {"sentences": ("a flower",)})})
+    assert deployment.known_sentence(editor) == "rouge"
+    editor.config.sentences = ("a flower", "un rouge")
+    assert deployment.known_sentence(editor) == "un rouge"
+    assert checks.LEVEL == pytest.approx(2 / 255)
