@@ -3,7 +3,8 @@
 python -m benchmarks.saved_model [--size=256 --width=64 --units=16]
 
 One JSON line. Random weights. "live" is the model as Editor runs it; the others are written as SavedModels and run by
-the classic Session, as a server does it. Batch 1; they take turns, and the medians are compared with the first's.
+the classic Session, as a server does it. Batch 1; they take turns. times_as_fast is the median, over the rounds, of the
+first one's time by that of the same round: what slows the machine for a while slows both.
 """
 
 import json
@@ -75,16 +76,16 @@ def main(argv: list[str]) -> None:
             run(image, embedding, noise)
             seconds[side].append(time.perf_counter() - began)
     seconds = {side: found[1:] for side, found in seconds.items()}
-    medians = {side: statistics.median(found) for side, found in seconds.items()}
-    base = next(iter(medians))
+    base = next(iter(seconds.values()))
+    ratios = {side: [first / own for first, own in zip(base, found, strict=True)] for side, found in seconds.items()}
     line = {
         "benchmark": "saved_model",
         "image_size": values.size,
         "width": values.width,
         "units": values.units,
-        "milliseconds": {side: round(1000 * median) for side, median in medians.items()},
+        "milliseconds": {side: round(1000 * statistics.median(found)) for side, found in seconds.items()},
         "range": {side: [round(1000 * min(found)), round(1000 * max(found))] for side, found in seconds.items()},
-        "times_as_fast": {side: round(medians[base] / median, 2) for side, median in medians.items()},
+        "times_as_fast": {side: round(statistics.median(found), 3) for side, found in ratios.items()},
         "n": values.rounds - 1,
         "processor": processor(),
         "tensorflow": tf.__version__,

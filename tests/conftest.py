@@ -118,3 +118,43 @@ def path(tmp_path_factory):
         "--checkpoint_every=2",
     )
     return root
+
+
+@pytest.fixture(scope="session")
+def served_editor(tmp_path_factory):
+    """The Editor of the tiny run of test_export.py, as its `editor`."""
+    import numpy as np
+
+    from simgan_tf.edit import Editor
+    from simgan_tf.text.tokens import Vocabulary
+    from simgan_tf.text.vse import TextEncoder
+    from tests.test_export import WORDS, make_run
+
+    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
+    draw = np.random.default_rng(0)
+    for variable in encoder.variables:
+        variable.assign(draw.normal(size=variable.shape))
+    return Editor(make_run(str(tmp_path_factory.mktemp("run")), encoder))
+
+
+@pytest.fixture(scope="session")
+def served(served_editor, tmp_path_factory) -> str:
+    """Its SavedModel with the files of a server, written, then moved to another folder: FOLDER/simgan/7."""
+    from export import saved_model
+    from export.serving import deployment
+
+    first, moved = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("moved")
+    path = first / "simgan" / "7"
+    path.parent.mkdir()
+    saved_model.write(served_editor, str(path))
+    deployment.write(served_editor, str(path))
+    first.rename(moved / "elsewhere")
+    return str(moved / "elsewhere" / "simgan" / "7")
+
+
+@pytest.fixture(scope="session")
+def served_session(served):
+    """The classic Session over it."""
+    from export.serving import checks
+
+    return checks.Session(served)

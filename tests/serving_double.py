@@ -32,10 +32,10 @@ class Refused(Exception):
 
 
 class Double:
-    """Serves one SavedModel under one name. delay: seconds that each request takes longer."""
+    """Serves one loaded SavedModel under one name. delay: seconds that each request takes longer."""
 
-    def __init__(self, directory: str, name: str = "simgan", delay: float = 0.0) -> None:
-        self.session, self.name, self.delay = checks.Session(directory), name, delay
+    def __init__(self, session: checks.Session, name: str = "simgan", delay: float = 0.0) -> None:
+        self.session, self.name, self.delay = session, name, delay
 
     def signature(self, model: str, signature: str):
         if model != self.name:

@@ -13,13 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export import saved_model
 from export.serving import checks, client, deployment, protocol
-from simgan_tf.edit import Editor
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 from tests.conftest import refused, run
-from tests.test_export import WORDS, make_run
 from tests.test_saved_model import files_of
 
 pytest.importorskip("tensorflow_serving", reason="pip install --no-deps tensorflow-serving-api~=2.21.0")
@@ -35,22 +32,8 @@ PROTOCOLS = ("rest", "grpc")
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory) -> str:
-    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
-    draw = np.random.default_rng(0)
-    for variable in encoder.variables:
-        variable.assign(draw.normal(size=variable.shape))
-    editor = Editor(make_run(str(tmp_path_factory.mktemp("run")), encoder))
-    path = tmp_path_factory.mktemp("served") / "simgan" / "7"
-    os.makedirs(path.parent)
-    saved_model.write(editor, str(path))
-    deployment.write(editor, str(path))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def double(directory) -> serving_double.Double:
-    return serving_double.Double(directory)
+def double(served_session) -> serving_double.Double:
+    return serving_double.Double(served_session)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +157,7 @@ def test_command_refuses_before_it_asks(tmp_path):
 
 
 @pytest.mark.parametrize("kind", PROTOCOLS)
-def test_a_server_that_is_down_late_or_another(directory, addresses, picture, kind):
+def test_a_server_that_is_down_late_or_another(addresses, picture, kind):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -187,9 +170,8 @@ def test_a_server_that_is_down_late_or_another(directory, addresses, picture, ki
 
 
 @pytest.mark.parametrize("kind", PROTOCOLS)
-def test_deadline(directory, double, picture, kind):
-    slow = serving_double.Double.__new__(serving_double.Double)
-    slow.session, slow.name, slow.delay = double.session, "simgan", 2.0
+def test_deadline(double, picture, kind):
+    slow = serving_double.Double(double.session, delay=2.0)
     server = serving_double.rest_server if kind == "rest" else serving_double.grpc_server
     with server(slow) as address, pytest.raises(client.Failed, match="within 0.2 seconds; give a longer --timeout"):
         client.edit(address, kind, picture, RED, [0], timeout=0.2)
@@ -237,12 +219,12 @@ def test_requests_are_those_of_the_real_api():
         protocol.outputs(answer.SerializeToString())
 
 
-def test_warm_up_over_the_real_api(directory, addresses):
+def test_warm_up_over_the_real_api(served, addresses):
     """Every record is a PredictionLog whose request a server answers."""
     import grpc
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-    path = os.path.join(directory, "assets.extra", "tf_serving_warmup_requests")
+    path = os.path.join(served, "assets.extra", "tf_serving_warmup_requests")
     records = [prediction_log_pb2.PredictionLog.FromString(r.numpy()) for r in tf.data.TFRecordDataset(path)]
     requests = [record.predict_log.request for record in records]
     signatures = {"serving_default", "edit", "embed", "interpolate"}
@@ -255,9 +237,9 @@ def test_warm_up_over_the_real_api(directory, addresses):
         assert stub.Predict(requests[0], timeout=300).outputs["png_bytes"]
 
 
-def test_files_beside_the_model(directory):
+def test_files_beside_the_model(served):
     """models.config by the server's own message; the compose file mounts the folder that both stand in."""
-    folder = os.path.dirname(os.path.dirname(directory))
+    folder = os.path.dirname(os.path.dirname(served))
     assert sorted(os.listdir(folder)) == ["batching_parameters.txt", "docker-compose.yml", "models.config", "simgan"]
 
     def text(name: str) -> str:
@@ -277,7 +259,7 @@ def test_files_beside_the_model(directory):
     assert len(commands) == 1 and "--address=localhost:8501" in commands[0]
 
 
-def test_warm_up_has_a_sentence_that_is_known(directory):
+def test_warm_up_has_a_sentence_that_is_known(served):
     """Where no sentence of the sample sheet is known to the encoder: a word of its own."""
     encoder = TextEncoder(Vocabulary(["rouge"]), dim=6, word_dim=4, length=9)
     editor = type("Editor", (), {"text_encoder": encoder, "config": type("C", (), {"sentences": ("a flower",)})})
