@@ -17,6 +17,7 @@ from simgan_tf.text.released_tokens import Characters
 SIGNATURE = "serving_default"
 VOCABULARY = "vocabulary.txt"
 COMPUTE = {"float32": tf.float32, "bfloat16": tf.bfloat16}
+MOST_STEPS = 256  # pictures of all interpolations of a request
 STEPS = 8  # pictures of an interpolation that does not say how many
 
 
@@ -29,7 +30,7 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
     embed: text [B] -> embedding [B, D] float32.
     interpolate: image_bytes [B], text [B], to_text [B], steps [B] int32 ([8] if left out), seed [B] -> png_bytes
         [B, N], N the largest of `steps`; a row with fewer ends in empty strings.
-    B is free, up to reading.MAX_ROWS. What is wrong with a request fails it with INVALID_ARGUMENT, naming the row.
+    B is free, up to reading.MAX_ROWS; `steps` may add up to 256. What is wrong with a request fails it with INVALID_ARGUMENT, naming the row.
 
     compute: of the generator's convolutions, "float32" or "bfloat16". The vocabulary is an asset, which a text encoder
     that reads characters does not need. Only raw variables are tracked, see `raw_module`.
@@ -99,6 +100,8 @@ def _signatures(
         with tf.control_dependencies(checks):
             good = (steps >= 2) & (steps <= reading.MAX_ROWS)
             checks.append(reading.require_rows(good, f"steps must be 2 to {reading.MAX_ROWS}"))
+            total = tf.reduce_sum(tf.broadcast_to(tf.identity(steps), [tf.size(image_bytes)]))
+            checks.append(reading.require(total <= MOST_STEPS, "steps add up to ", total, f", may be {MOST_STEPS}"))
         with tf.control_dependencies(checks):
             image_bytes, text, to_text = tf.identity(image_bytes), tf.identity(text), tf.identity(to_text)
             steps, seed = tf.identity(steps), tf.identity(seed)

@@ -223,6 +223,8 @@ def test_bad_lists_are_refused(cpp):
         ("embed", {"text": np.array(RED)}, r"text is \[\], must be \[B\]"),
         ("interpolate", ways | {"steps": number + 1}, "row 0: steps must be 2 to 64"),
         ("interpolate", ways | {"steps": np.array([2, 65], np.int32)}, "row 1: steps must be 2 to 64"),
+        ("interpolate", {name: np.repeat(rows, 3) for name, rows in ways.items()} | {"steps": number + 43},
+         "steps add up to 258, may be 256"),
         ("interpolate", ways | {"to_text": np.array([RED, ""])}, "row 1: to_text is empty"),
     ):
         with pytest.raises(ValueError, match=f"INVALID_ARGUMENT: .*({message})"):

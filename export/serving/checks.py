@@ -32,7 +32,7 @@ Arrays = Mapping[str, Any]
 
 
 def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "float32") -> dict[str, Any]:
-    """`parity.compare` by way of running it ("checks"), number of kinds of ops and of warm-up requests.
+    """`parity.compare` by way of running it ("checks") and its limits, number of kinds of ops and of warm-up requests.
 
     Raises: ValueError where a loader fails or differs from the live model by more than LIMITS, an op is outside of
     TensorFlow's C++ library, or a warm-up request fails.
@@ -53,7 +53,13 @@ def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "
         found[way] = parity.compare(f"SavedModel by {way}", edited["image"], inputs.edited, values)
         shown = decoded(served["png_bytes"])
         found[f"{way}, PNG"] = parity.compare(f"PNG by {way}", shown, expected, pixels)
-    return {"compute": compute, "checks": found, "kinds_of_ops": ops(directory), "warm_up_requests": warmup(session)}
+    return {
+        "compute": compute,
+        "limits": dict(zip(("max_error", "mean_error"), values, strict=True)),
+        "checks": found,
+        "kinds_of_ops": ops(directory),
+        "warm_up_requests": warmup(session),
+    }
 
 
 def accepted(editor: Editor, inputs: parity.Cases) -> parity.Cases:
