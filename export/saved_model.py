@@ -30,7 +30,8 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
     embed: text [B] -> embedding [B, D] float32.
     interpolate: image_bytes [B], text [B], to_text [B], steps [B] int32 ([8] if left out), seed [B] -> png_bytes
         [B, N], N the largest of `steps`; a row with fewer ends in empty strings.
-    B is free, up to reading.MAX_ROWS; `steps` may add up to 256. What is wrong with a request fails it with INVALID_ARGUMENT, naming the row.
+    B is free, up to reading.MAX_ROWS, and `steps` may add up to MOST_STEPS. What is wrong with a request fails it with
+    INVALID_ARGUMENT, naming the row.
 
     compute: of the generator's convolutions, "float32" or "bfloat16". The vocabulary is an asset, which a text encoder
     that reads characters does not need. Only raw variables are tracked, see `raw_module`.
