@@ -22,7 +22,7 @@ demo: .venv/ready
 	@echo "  $(RUN)/figures/curves.png         the terms of both networks over the steps"
 	@echo "  $(RUN)/edit.png                   one picture, one sentence, four samples"
 	@echo "  $(RUN)/results.json               the numbers"
-	@echo "  $(RUN)/export/                    saved_model/ and simgan.tflite, with export.json"
+	@echo "  $(RUN)/export/                    saved_model/ and five .tflite files, with export.json"
 
 test: .venv/ready lint
 	$(BIN)/python -m pytest

@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from export.variants import CALIBRATED, VARIANTS, chosen
 from simgan_tf import cli, files
 from simgan_tf import config as configs
 
@@ -26,21 +27,39 @@ def define_flags() -> None:
     flags.DEFINE_list("formats", list(FORMATS), f"What to write: any of {', '.join(FORMATS)}.")
     flags.DEFINE_enum("compute", "float32", ["float32", "bfloat16"], "Convolutions of the SavedModel: bfloat16 is "
                       "faster where the CPU has AMX, or on a GPU, and a third as exact.")  # fmt: skip
-    flags.DEFINE_string("records_dir", None, "Check on the first test pictures of these records; default random ones.")
+    flags.DEFINE_string("records_dir", None, "Check on test pictures of these records; default random ones.")
+    flags.DEFINE_list(
+        "variants",
+        None,
+        f"Kinds of .tflite: any of {', '.join(VARIANTS)}. Default all, but {', '.join(CALIBRATED)}, which takes its "
+        "ranges from training pictures, only with --records_dir.",
+    )
+    flags.DEFINE_boolean("force", False, "Write a .tflite that is too poor (PSNR, colours) all the same.")
 
 
 def export(
-    run_dir: str, out_dir: str, formats: list[str], records_dir: str | None, command: str, compute: str = "float32"
+    run_dir: str,
+    out_dir: str,
+    formats: list[str],
+    records_dir: str | None,
+    command: str,
+    variants: list[str] | None = None,
+    force: bool = False,
+    compute: str = "float32",
 ) -> dict[str, Any]:
-    """Writes `out_dir` with export.json, saved_model/simgan/<step>/ and simgan.tflite; returns export.json's content.
+    """Writes `out_dir` with export.json, saved_model/simgan/<step>/ and .tflite files; returns export.json's content.
 
     Everything is made in a folder beside out_dir, checked there, and then takes the place of out_dir.
-    Raises: ValueError where a format is unknown, out_dir holds something else, or a file differs from the live model;
-    FileNotFoundError where the run or its checkpoint is missing. out_dir is then as it was.
+    variants: of the .tflite, of `export.variants.VARIANTS`; None = all that records_dir allows. force: keep poor ones.
+    compute: of the SavedModel's convolutions.
+    Raises: ValueError where a format or variant is unknown, out_dir holds something else, a file differs from the live
+    model, or a variant is too poor; FileNotFoundError where the run or its checkpoint is missing. out_dir is then as it
+    was.
     """
     out_dir = os.path.abspath(out_dir)
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"formats={','.join(formats)!r} must be one or more of {', '.join(FORMATS)}.")
+    variants = chosen(variants, "tflite" in formats, records_dir is not None)
     configs.load(run_dir)  # before TensorFlow starts, so that a wrong folder costs no time
     if os.path.exists(out_dir) and not os.path.isfile(os.path.join(out_dir, "export.json")):
         if not os.path.isdir(out_dir) or os.listdir(out_dir):
@@ -51,14 +70,15 @@ def export(
     from simgan_tf.quiet import quiet
 
     with quiet():
-        from export import parity, saved_model, tflite
+        from export import devices, parity, saved_model
         from export.serving import checks, deployment
         from simgan_tf.edit import Editor
 
         editor = Editor(run_dir)
     made: dict[str, dict[str, Any]] = {}
     with files.replacing_folder(out_dir) as partial:
-        with tqdm(total=1 + 2 * len(formats), unit="stage", desc="exporting", leave=False) as bar:
+        total = 1 + 2 * ("saved_model" in formats) + 2 * len(variants)
+        with tqdm(total=total, unit="stage", desc="exporting", leave=False) as bar:
 
             def stage(name: str) -> None:
                 bar.set_postfix_str(name)
@@ -79,15 +99,17 @@ def export(
                 stage("checking SavedModel")
                 made[name] = {"bytes": _bytes(path), **checks.check(path, editor, inputs, compute)}
                 bar.update()
+            measured_on = None
             if "tflite" in formats:
-                name = "simgan.tflite"
-                path = os.path.join(partial, name)
-                stage("converting to TFLite")
-                tflite.write(editor, path)
-                bar.update()
-                stage("checking TFLite")
-                made[name] = {"bytes": _bytes(path), "checks": parity.check_tflite(path, inputs, editor)}
-                bar.update()
+
+                def next_stage(name: str) -> None:
+                    bar.update()
+                    stage(name)
+
+                found, measured_on = devices.export(
+                    editor, partial, variants, inputs, records_dir, force, next_stage, bar.write
+                )
+                made |= found
         report = {
             "format_version": 1,
             "method": editor.config.method,
@@ -96,6 +118,7 @@ def export(
             "embedding_size": editor.text_encoder.dim,
             "noise_size": editor.config.ca_size,
             "checked_on": inputs.pictures,
+            "measured_on": measured_on,
             "limits": dict(zip(("max_error", "mean_error"), parity.LIMITS, strict=True)),
             "files": made,
             "versions": _versions(),
@@ -155,8 +178,18 @@ def main(argv: list[str]) -> None:
     # The files are checked where they will run, on a CPU; a GPU's TF32 convolutions alone are 1e-3 off.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
-    report = export(values.run_dir, out_dir, values.formats, values.records_dir, command, values.compute)
+    report = export(
+        values.run_dir, out_dir, values.formats, values.records_dir, command, values.variants, values.force,
+        values.compute,
+    )
     print(table(report))
+    small = {name: facts for name, facts in report["files"].items() if "device" in facts}
+    if small:
+        from export import devices
+
+        print(f"\n{devices.table(small)}\nmeasured on {report['measured_on']}; batch 1, this machine's CPU")
+        for name in [name for name, facts in small.items() if "refused" in facts]:
+            print(f"kept by --force: {name}: {small[name]['refused']}")
     print(f"checked on {report['checked_on']}, against {values.run_dir} at step {report['step']}")
     print(f"wrote {out_dir}" + (f", in place of the export of step {before}" if before else ""))
 

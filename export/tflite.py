@@ -1,17 +1,18 @@
-"""The trained generator and its text encoder as one float32 .tflite for devices, with vocabulary and contract inside.
-Knows no run directory's layout and no data; measures nothing, that is parity.py's."""
+"""The trained generator and its text encoder as .tflite files for devices, with vocabulary and contract inside.
+Knows no run directory's layout and no data; measures nothing, that is parity.py's and quality.py's."""
 
 import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from export import saved_model
+from export import compact, saved_model, variants
 from simgan_tf.edit import Editor
-from simgan_tf.quiet import quiet
 from simgan_tf.text import tokens
 from simgan_tf.text.released_tokens import Characters, Dictionary, from_contract
 
@@ -19,61 +20,118 @@ CONTRACT = "contract.json"
 VOCABULARY = saved_model.VOCABULARY
 
 
-def write(editor: Editor, path: str) -> None:
-    """Writes a .tflite of batch 1 and built-in ops only; its two signatures share one set of weights.
+def file_name(variant: str) -> str:
+    """The name that a variant has in an export."""
+    return "simgan.tflite" if variant == "float32" else f"simgan_{variant}.tflite"
 
+
+def write(editor: Editor, path: str) -> None:
+    """Writes the float32 .tflite alone; see `write_variants`."""
+    write_variants(editor, {"float32": path})
+
+
+def write_variants(
+    editor: Editor,
+    paths: Mapping[str, str],
+    samples: Mapping[str, np.ndarray] | None = None,
+    stage: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Writes a .tflite a variant (of `variants.VARIANTS`), batch 1 and built-in ops only.
+
+    Each has three signatures, which share one set of weights:
     embed: tokens [1, T] int32 -> embedding [1, D] float32.
     edit: image [1, S, S, 3], embedding [1, D], noise [1, Z], all float32 -> edited [1, S, S, 3] float32.
+    manipulate: image [1, S, S, 3] uint8, tokens [1, T] int32, noise [1, Z] float32 -> edited [1, S, S, 3] uint8.
     vocabulary.txt (of an encoder that reads words) and contract.json are appended as a zip archive, which interpreters
     do not look at.
-    """
-    size, encoder = editor.config.image_size, editor.text_encoder
 
-    @tf.function(input_signature=[tf.TensorSpec([1, encoder.length], tf.int32, "tokens")])
+    paths: variant -> file. samples: what int8 is calibrated on, see `quantise.activation_ranges`. stage: is told the
+    variant before its conversion.
+    Raises: ValueError where a conversion fails; its file and the later ones are then not there.
+    """
+    folder = os.path.dirname(os.path.abspath(next(iter(paths.values()))))
+    with tempfile.TemporaryDirectory(prefix=".tflite-", dir=folder) as scratch:
+        built, float_model = os.path.join(scratch, "built"), os.path.join(scratch, "float32")
+        saved_model.save(saved_model.raw_module(editor), built, signatures(editor))
+        given = None
+        if samples is not None:
+            given = os.path.join(scratch, "samples.npz")
+            np.savez(given, **samples)
+        for variant, path in paths.items():
+            stage(variant)
+            if not os.path.exists(float_model) and variant in ("float32", *variants.FROM_FLOAT):
+                variants.convert("float32", built, float_model)
+            made = os.path.join(scratch, variant)
+            if variant != "float32":
+                source = float_model if variant in variants.FROM_FLOAT else built
+                variants.convert(variant, source, made, given if variant in variants.CALIBRATED else None)
+            with open(made, "rb") as file:
+                small = compact.compact(file.read())
+            finished = os.path.join(scratch, "finished")
+            with open(finished, "wb") as file:
+                file.write(small)
+            _append(finished, editor, variant)
+            os.rename(finished, path)
+
+
+def signatures(editor: Editor) -> dict[str, Callable]:
+    """The tf.functions of a .tflite, by name; see `write_variants`."""
+    size, encoder = editor.config.image_size, editor.text_encoder
+    tokens = tf.TensorSpec([1, encoder.length], tf.int32, "tokens")
+    image = tf.TensorSpec([1, size, size, 3], tf.float32, "image")
+    pixels = tf.TensorSpec([1, size, size, 3], tf.uint8, "image")
+    embedding = tf.TensorSpec([1, encoder.dim], tf.float32, "embedding")
+    noise = tf.TensorSpec([1, editor.config.ca_size], tf.float32, "noise")
+
+    @tf.function(input_signature=[tokens])
     def embed(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"embedding": encoder.embed(tokens)}
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([1, size, size, 3], tf.float32, "image"),
-            tf.TensorSpec([1, encoder.dim], tf.float32, "embedding"),
-            tf.TensorSpec([1, editor.config.ca_size], tf.float32, "noise"),
-        ]
-    )
+    @tf.function(input_signature=[image, embedding, noise])
     def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"edited": editor.method.edit(image, embedding, noise)}
 
-    signatures = {"embed": embed, "edit": edit}
-    with tempfile.TemporaryDirectory(prefix=".tflite-", dir=os.path.dirname(path) or ".") as scratch:
-        built = os.path.join(scratch, "built")
-        saved_model.save(saved_model.raw_module(editor), built, signatures)
-        with quiet():
-            converter = tf.lite.TFLiteConverter.from_saved_model(built, signature_keys=list(signatures))
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            flatbuffer = converter.convert()
+    @tf.function(input_signature=[pixels, tokens, noise])
+    def manipulate(image: tf.Tensor, tokens: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A step that changes nothing. Without it the converter would multiply phi's scale into the dense kernels that
+        # follow, and the file would hold those kernels twice, here scaled and in `edit` as they are.
+        embedding = tf.minimum(encoder.embed(tokens), tf.float32.max)
+        edited = editor.method.edit(tf.cast(image, tf.float32) / 127.5 - 1.0, embedding, noise)
+        return {"edited": tf.cast(tf.round((edited + 1.0) * 127.5), tf.uint8)}
 
-        vocabulary, model = os.path.join(scratch, VOCABULARY), os.path.join(scratch, "model")
-        with open(model, "wb") as file:
-            file.write(flatbuffer)
-        with zipfile.ZipFile(model, "a") as archive:
-            # ZipInfo's fixed date instead of the clock's: equal runs give equal files.
-            if encoder.vocabulary.in_file:
-                encoder.vocabulary.save(vocabulary)
-                with open(vocabulary, "rb") as words:
-                    archive.writestr(zipfile.ZipInfo(VOCABULARY), words.read())
-            archive.writestr(zipfile.ZipInfo(CONTRACT), json.dumps(contract(editor), indent=2) + "\n")
-        os.rename(model, path)
+    return {"embed": embed, "edit": edit, "manipulate": manipulate}
 
 
-def contract(editor: Editor) -> dict[str, Any]:
+def _append(path: str, editor: Editor, variant: str) -> None:
+    """Appends the zip archive with vocabulary and contract."""
+    vocabulary = editor.text_encoder.vocabulary
+    with zipfile.ZipFile(path, "a") as archive:
+        # ZipInfo's fixed date instead of the clock's: equal runs give equal files.
+        if vocabulary.in_file:
+            words = path + ".words"
+            vocabulary.save(words)
+            with open(words, "rb") as file:
+                archive.writestr(zipfile.ZipInfo(VOCABULARY), file.read())
+        archive.writestr(zipfile.ZipInfo(CONTRACT), json.dumps(contract(editor, variant), indent=1) + "\n")
+
+
+def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
     """What a client must know to feed the .tflite, as plain JSON values."""
     config, encoder = editor.config, editor.text_encoder
-    image = [1, config.image_size, config.image_size, 3]
-    embedding, noise = [1, encoder.dim], [1, config.ca_size]
+
+    def tensor(dtype: str, *shape: int) -> dict[str, Any]:
+        return {"shape": [1, *shape], "dtype": dtype}
+
+    image = tensor("float32", config.image_size, config.image_size, 3)
+    pixels = tensor("uint8", config.image_size, config.image_size, 3)
+    embedding, noise = tensor("float32", encoder.dim), tensor("float32", config.ca_size)
+    tokens = tensor("int32", encoder.length)
     return {
         "format_version": 1,
         "method": config.method,
         "step": editor.step,
+        "variant": variant,
+        "quantisation": variants.VARIANTS[variant],
         "image": {
             "size": config.image_size,
             "load_size": config.load_size,
@@ -90,12 +148,10 @@ def contract(editor: Editor) -> dict[str, Any]:
         },
         "noise": "zeros give the mean edit; independent standard normal numbers give another one each draw",
         "signatures": {
-            "embed": {"inputs": {"tokens": {"shape": [1, encoder.length], "dtype": "int32"}},
-                      "outputs": {"embedding": {"shape": embedding, "dtype": "float32"}}},
-            "edit": {"inputs": {"image": {"shape": image, "dtype": "float32"},
-                                "embedding": {"shape": embedding, "dtype": "float32"},
-                                "noise": {"shape": noise, "dtype": "float32"}},
-                     "outputs": {"edited": {"shape": image, "dtype": "float32"}}},
+            "embed": {"inputs": {"tokens": tokens}, "outputs": {"embedding": embedding}},
+            "edit": {"inputs": {"image": image, "embedding": embedding, "noise": noise}, "outputs": {"edited": image}},
+            "manipulate": {"inputs": {"image": pixels, "tokens": tokens, "noise": noise},
+                           "outputs": {"edited": pixels}},
         },
     }  # fmt: skip
 

@@ -60,8 +60,10 @@ def test_export_passes_its_own_check(path, tmp_path):
         f"--run_dir={path / 'run'}",
         f"--out_dir={tmp_path / 'out'}",
         f"--records_dir={path / 'records'}",
+        "--variants=float32,int8",
     )
-    assert json.loads((tmp_path / "out" / "export.json").read_text())["step"] == 4
+    report = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert report["step"] == 4 and "colour_lost" in report["files"]["simgan_int8.tflite"]["quality"]
 
 
 def test_edit_writes_a_sheet(path, tmp_path):

@@ -75,7 +75,7 @@ def inputs(editor) -> parity.Cases:
 def exported(run_dir, tmp_path_factory) -> str:
     """A whole export, then moved to another folder."""
     first = tmp_path_factory.mktemp("first") / "export"
-    run_export.export(run_dir, str(first), list(run_export.FORMATS), None, "tests")
+    run_export.export(run_dir, str(first), list(run_export.FORMATS), None, "tests", ["float32"])
     moved = tmp_path_factory.mktemp("moved") / "elsewhere"
     os.rename(first, moved)
     return str(moved)
@@ -208,21 +208,21 @@ def test_a_changed_variable_fails_parity(exported, editor):
 
 def test_a_failed_check_leaves_the_old_export(tmp_path, run_dir, monkeypatch):
     """A word vector damaged while writing: no new export, and the one that was there stays as it was."""
-    write = tflite.write
+    write = tflite.write_variants
 
-    def faulty(editor, path):
+    def faulty(editor, *rest):
         word_vectors = editor.text_encoder.variables[0]
         kept = word_vectors.numpy()
         word_vectors.assign(kept * np.nan)
-        write(editor, path)
+        write(editor, *rest)
         word_vectors.assign(kept)
 
-    monkeypatch.setattr(tflite, "write", faulty)
+    monkeypatch.setattr(tflite, "write_variants", faulty)
     out_dir = tmp_path / "out"
     os.makedirs(out_dir)
     (out_dir / "export.json").write_text("before")
     with pytest.raises(ValueError, match=r"TFLite embed: 48 of 48 values are not finite; not exported\."):
-        run_export.export(run_dir, str(out_dir), ["tflite"], None, "tests")
+        run_export.export(run_dir, str(out_dir), ["tflite"], None, "tests", ["float32"])
     assert os.listdir(tmp_path) == ["out"] and os.listdir(out_dir) == ["export.json"]
     assert (out_dir / "export.json").read_text() == "before"
 
@@ -274,7 +274,7 @@ def test_command(tmp_path, run_dir):
     out_dir = tmp_path / "out"
     os.makedirs(out_dir / "saved_model" / "1")
     (out_dir / "export.json").write_text(json.dumps({"step": 1}))
-    done = run(f"--run_dir={run_dir}", f"--out_dir={out_dir}", "--formats=tflite")
+    done = run(f"--run_dir={run_dir}", f"--out_dir={out_dir}", "--formats=tflite", "--variants=float32")
     assert done.returncode == 0, done.stderr
     shown = done.stderr.replace("\r", "\n").splitlines()
     assert [line for line in shown if line.strip() and not line.startswith("exporting")] == []
@@ -289,6 +289,7 @@ def test_bad_input_is_one_line(tmp_path, run_dir, editor):
         ([f"--run_dir={tmp_path}/no"], "/no' is no run directory"),
         ([f"--run_dir={run_dir}", "--formats=saved_model,onnx"], "onnx' must be one or more of saved_model, tflite"),
         ([f"--run_dir={run_dir}", f"--out_dir={tmp_path}/full"], "exists and is no export"),
+        ([f"--run_dir={run_dir}", "--variants=int8"], "variants=int8 takes its ranges from training pictures"),
     ):
         done = run(*arguments)
         assert done.returncode == 1 and done.stdout == ""

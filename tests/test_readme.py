@@ -11,6 +11,7 @@ from absl import flags
 import run_export
 import run_train
 from data import archives, build, doctor, embed, show
+from export import device_example
 from export.serving import client
 from export.web import __main__ as web
 from export.web import serve
@@ -24,8 +25,8 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = {"data.archives": archives, "data.build": build, "data.doctor": doctor, "data.embed": embed,
             "data.show": show, "simgan_tf.text.nearest": nearest, "simgan_tf.text.train": text,
             "run_train.py": run_train, "simgan_tf.edit": edit, "simgan_tf.evaluation": evaluation,
-            "run_export.py": run_export, "export.serving.client": client, "export.web": web,
-            "export.web.serve": serve}  # fmt: skip
+            "run_export.py": run_export, "export.device_example": device_example, "export.serving.client": client,
+            "export.web": web, "export.web.serve": serve}  # fmt: skip
 
 
 def test_every_deviation_has_its_row():
@@ -54,6 +55,9 @@ def test_commands_name_real_flags(line, monkeypatch):
         return
     words = words[1:]
     module, arguments = (words[1], words[2:]) if words[0] == "-m" else (words[0], words[1:])
+    if hasattr(COMMANDS[module], "parser"):  # runs on devices, without absl
+        COMMANDS[module].parser().parse_args(arguments)
+        return
     values = flags.FlagValues()
     for name in [name for name in dir(flags) if name.startswith("DEFINE_")]:
         monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))

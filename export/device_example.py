@@ -1,0 +1,143 @@
+"""Edits a picture by a sentence with a .tflite of run_export.py, as a program on a device does it.
+Needs ai-edge-litert, numpy and Pillow alone: this one file can be copied to a board without TensorFlow.
+
+python -m export.device_example --model=simgan_float16.tflite --image=flower.jpg --text="purple petals" --out=edit.png
+"""
+
+import argparse
+import io
+import json
+import re
+import sys
+import warnings
+import zipfile
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
+MIN_SIDE, MAX_ASPECT = 8, 20
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not all that Pillow opens: its EPS runs a program
+SMALL = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # A-Z to a-z and nothing else
+
+
+def read_contract(model: str) -> tuple[dict, list[str]]:
+    """What the file says of itself, and its vocabulary in the order of ids. Raises: OSError, ValueError."""
+    try:
+        with zipfile.ZipFile(model) as archive:
+            contract = json.loads(archive.read("contract.json"))
+            name = contract["tokens"].get("vocabulary")
+            words = archive.read(name).decode().split("\n")[:-1] if name else []
+            contract["signatures"]["manipulate"], contract["image"]["load_size"]
+    except (KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{model} carries no contract with the signature manipulate ({error}); give a .tflite of run_export.py."
+        ) from None
+    return contract, words
+
+
+def tokenise(text: str, tokens: dict, words: list[str]) -> np.ndarray:
+    """Ids [1, length] int32 of a sentence, by the rule that stands in the contract as tokens.
+
+    Raises: ValueError for a text of which the model knows nothing, or a rule that is not known here.
+    """
+    kind, unknown = tokens["tokenisation"], tokens["unknown"]
+    if kind == "characters":
+        found = list(text.translate(SMALL).encode("utf-8", "surrogatepass"))
+        ids = [tokens["alphabet"].rfind(chr(byte)) + 1 for byte in found]  # unknown is 0
+        known = [i for i, byte in zip(ids, found, strict=True) if byte != ord(" ")]
+    elif kind in ("words", "spaces"):
+        small = kind == "words" or tokens["lower_case"]
+        found = re.findall(r"[A-Za-z0-9]+" if kind == "words" else r"[^ \t\n\v\f\r]+", text)
+        numbers = {word: i for i, word in enumerate(words)}
+        ids = known = [numbers.get(word.translate(SMALL) if small else word, unknown) for word in found]
+    else:
+        raise ValueError(f"the model's tokenisation {kind!r} is none of words, spaces, characters; get a newer one.")
+    if all(i == unknown for i in known):
+        why = "no word of it is known to the model" if known else "it has no word"
+        raise ValueError(f"text {text[:60]!r}: {why}; write a sentence such as 'this flower has red petals'.")
+    if "end" in tokens:
+        ids = [*ids[: tokens["length"] - 1], tokens["end"]]
+    row = np.full([1, tokens["length"]], tokens["padding"], np.int32)
+    row[0, : len(ids)] = ids[: tokens["length"]]
+    return row
+
+
+def read_pixels(path: str, size: int, load_size: int) -> np.ndarray:
+    """Pixels [1, size, size, 3] uint8: upright, on white, the shorter side brought to load_size, the central square.
+
+    Raises: OSError; ValueError, naming the file, for what is no picture, a damaged, a tiny or an enormous one.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on large or odd pictures; the size is checked here
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                short, long = sorted(picture.size)
+                shown = "x".join(map(str, picture.size))
+                if short * long > MAX_PIXELS or long > MAX_ASPECT * short or short < MIN_SIDE:
+                    raise ValueError(f"{shown} pixels; accepted are up to {MAX_PIXELS:,} in all, sides of {MIN_SIDE} "
+                                     f"or more, and none longer than {MAX_ASPECT} times the other")  # fmt: skip
+                upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is no picture; give a file of {', '.join(FORMATS)}.") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{path}: over {MAX_PIXELS:,} pixels; make it smaller.") from None
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError) as error:
+        raise ValueError(f"{path} is no picture that can be used: {error}.") from None
+    flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
+    scaled = [(side * load_size + short // 2) // short for side in flat.size]
+    left, top = ((side - size) // 2 for side in scaled)
+    square = flat.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
+    return np.asarray(square, np.uint8)[None]
+
+
+def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> Image.Image:
+    """The picture `image`, changed to what `text` says. seed: 0 = the mean edit; each other number gives another one.
+
+    Raises: OSError and ValueError, in one line, for what is wrong with the files or the text.
+    """
+    contract, words = read_contract(model)
+    tokens = tokenise(text, contract["tokens"], words)
+    pixels = read_pixels(image, contract["image"]["size"], contract["image"]["load_size"])
+    shape = contract["signatures"]["manipulate"]["inputs"]["noise"]["shape"]
+    noise = np.random.default_rng(seed).normal(size=shape) if seed else np.zeros(shape)
+
+    from ai_edge_litert.interpreter import Interpreter  # here: what is wrong above is said at once
+
+    try:
+        manipulate = Interpreter(model, num_threads=threads).get_signature_runner("manipulate")
+        made = manipulate(image=pixels, tokens=tokens, noise=noise.astype(np.float32))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{model} does not run: {error}; export it again with run_export.py.") from None
+    return Image.fromarray(made["edited"][0])
+
+
+def parser() -> argparse.ArgumentParser:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--model", required=True, help="a .tflite of run_export.py")
+    arguments.add_argument("--image", required=True, help="the picture to edit: any size, any mode")
+    arguments.add_argument("--text", required=True, help="what it should show")
+    arguments.add_argument("--out", required=True, help="picture to write, .png or .jpg")
+    arguments.add_argument("--seed", type=int, default=0, help="0 (default) is the mean edit, others give another one")
+    arguments.add_argument("--threads", type=int, default=2, help="default 2")
+    return arguments
+
+
+def main() -> None:
+    values = parser().parse_args()
+    try:
+        if not values.out.lower().endswith((".png", ".jpg", ".jpeg")):
+            raise ValueError(f"out={values.out!r} must end in .png or .jpg.")
+        if values.seed < 0 or values.threads < 1:
+            raise ValueError(f"seed={values.seed} must be 0 or more, threads={values.threads} 1 or more.")
+        edited = edit(values.model, values.image, values.text, values.seed, values.threads)
+        edited.save(values.out)
+    except (OSError, ValueError) as error:
+        sys.exit("error: " + " ".join(str(error).split()))
+    print(f"wrote {values.out}: {values.image} by {values.model}, {edited.width}x{edited.height} pixels")
+
+
+if __name__ == "__main__":
+    main()

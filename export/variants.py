@@ -1,0 +1,89 @@
+"""The number formats a .tflite is made in, one conversion a process: a model may crash its converter and no more.
+Knows the signatures of export/tflite.py, and neither a run directory nor Keras.
+
+python -m export.variants VARIANT SOURCE OUT [SAMPLES.npz]
+"""
+
+import os
+import subprocess
+import sys
+
+SIGNATURES = ("embed", "edit", "manipulate")
+VARIANTS = {  # name -> what it is, for people
+    "float32": "as trained",
+    "float16": "weights in 16 bits, computed in float32",
+    "dynamic_int8": "weights in int8, activations brought to int8 while running",
+    "weight_int8": "weights in int8, computed in float32",
+    "int8": "weights and all that the picture flows through in int8, ranges from training pictures; the sentence as in "
+            "dynamic_int8",
+}  # fmt: skip
+CALIBRATED = ("int8",)  # need training pictures
+FROM_FLOAT = ("weight_int8", "int8")  # made out of the float32 .tflite; the others out of the SavedModel
+
+
+def chosen(wanted: list[str] | None, tflite: bool, records: bool) -> list[str]:
+    """The variants to make: `wanted`; None = all, those of CALIBRATED only with records, and none without tflite.
+
+    Raises: ValueError for an unknown variant, one that needs records and has none, or any where no .tflite is wanted.
+    """
+    if wanted is None:
+        return [name for name in VARIANTS if tflite and (records or name not in CALIBRATED)]
+    shown = ",".join(wanted)
+    if not wanted or not set(wanted) <= set(VARIANTS):
+        raise ValueError(f"variants={shown!r} must be one or more of {', '.join(VARIANTS)}.")
+    if not tflite:
+        raise ValueError(f"variants={shown} are kinds of .tflite: add tflite to --formats, or leave --variants out.")
+    needing = [name for name in wanted if name in CALIBRATED and not records]
+    if needing:
+        raise ValueError(f"variants={needing[0]} takes its ranges from training pictures: give --records_dir too.")
+    return wanted
+
+
+def convert(variant: str, source: str, out: str, samples: str | None = None) -> None:
+    """Writes the .tflite `out`, of built-in operations only, in a process of its own.
+
+    source: for FROM_FLOAT a float32 .tflite of `convert`, else a SavedModel with SIGNATURES.
+    samples: for CALIBRATED, an .npz as `quantise.activation_ranges` takes it.
+    Raises: ValueError with the process's last line, or the signal that ended it.
+    """
+    command = [sys.executable, "-m", "export.variants", variant, source, out, *([samples] if samples else [])]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode or not os.path.isfile(out):
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        raise ValueError(f"TFLite {variant}: the conversion ended with {how}: {lines[-1]}; not exported.")
+
+
+def from_saved_model(variant: str, source: str) -> bytes:
+    """float32, float16 or dynamic_int8, by TensorFlow's own converter."""
+    from simgan_tf import cli
+
+    cli.start_tensorflow()
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_saved_model(source, signature_keys=list(SIGNATURES))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if variant != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if variant == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    return converter.convert()
+
+
+def main(variant: str, source: str, out: str, samples: str | None = None) -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    if variant in FROM_FLOAT:
+        from export import quantise
+
+        with open(source, "rb") as file:
+            model = file.read()
+        made = quantise.static_int8(model, samples) if variant == "int8" else quantise.weights_int8(model)
+    else:
+        made = from_saved_model(variant, source)
+    with open(out, "wb") as file:
+        file.write(made)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
