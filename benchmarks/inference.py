@@ -4,14 +4,16 @@ python -m benchmarks.inference [--peer=torch] [--case=256,64,1] [--precision=flo
 
 One JSON line for a case (image_size, width, batch) and precision: G of 16 units and an embedding of 1024, with random
 weights. Ours is measured as it trains ("model", batch norm by its moving statistics) and as it is exported ("folded",
-batch norm inside the convolutions); with --peer=torch the same generator in PyTorch, eager and compiled, takes turns
-with both. `ratio` is the best of PyTorch's times over ours, folded; PyTorch is no requirement: pip install torch.
+batch norm inside the convolutions, a SavedModel in a Session, which TensorFlow Serving takes too); with --peer=torch the
+same generator in PyTorch, eager and compiled, takes turns with both. `ratio` is the best of PyTorch's times over ours,
+folded; PyTorch is no requirement: pip install torch.
 """
 
 import functools
 import json
 import os
 import statistics
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -45,17 +47,28 @@ class Ours(train_step.Ours):
     def _made(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
         import tensorflow as tf
 
-        from export.folding import Folded
+        from export import folding, saved_model
         from simgan_tf.methods.simgan import SIMGAN
+        from simgan_tf.quiet import quiet
 
         batch = arrays(case)
-        inputs = [tf.constant(batch[name]) for name in ("image", "mismatching", "noise")]
+        inputs = {name: batch[name] for name in ("image", "mismatching", "noise")}
         method = SIMGAN(config_of(case, precision), EMBEDDING)
-        folded = Folded(method.generator, tf.float32 if precision == "float32" else tf.bfloat16)
-        functions = {"model": tf.function(method.edit), "folded": tf.function(folded)}
-        calls = {how: lambda f=function: f(*inputs).numpy() for how, function in functions.items()}
+        folded = folding.Folded(method.generator, tf.float32 if precision == "float32" else tf.bfloat16)
+        specs = [tf.TensorSpec(array.shape, tf.float32, name) for name, array in inputs.items()]
+        exported = tf.function(folded.__call__, input_signature=specs, autograph=False)
+        with tempfile.TemporaryDirectory() as scratch, quiet():
+            saved_model.save(tf.Module(), os.path.join(scratch, "model"), {"edit": exported})
+            session = tf.compat.v1.Session(graph=tf.Graph())
+            with session.graph.as_default():
+                loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.path.join(scratch, "model"))
+        signature = loaded.signature_def["edit"]
+        (output,) = signature.outputs.values()
+        run = session.make_callable(output.name, [signature.inputs[spec.name].name for spec in specs])
+        model, tensors = tf.function(method.edit, autograph=False), [tf.constant(array) for array in inputs.values()]
+        calls = {"folded": lambda: run(*inputs.values()), "model": lambda: model(*tensors).numpy()}
         for call in calls.values():
-            call()
+            call(), call()
         return calls
 
 

@@ -52,8 +52,8 @@ def main(argv: list[str]) -> None:
     noise = np.zeros([1, config.ca_size], np.float32)
     made = {
         "unfolded float32": lambda: (method.variables()["generator"], method.edit),
-        "folded float32": lambda: _folded(folding.Folded(method.generator)),
-        "folded bfloat16": lambda: _folded(folding.Folded(method.generator, tf.bfloat16)),
+        "folded float32": lambda: ([], folding.Folded(method.generator).__call__),
+        "folded bfloat16": lambda: ([], folding.Folded(method.generator, tf.bfloat16).__call__),
     }
     runs = {"live": lambda *inputs: method.edit(*inputs).numpy()} if "live" in values.sides else {}
     with tempfile.TemporaryDirectory() as scratch, quiet():
@@ -91,10 +91,6 @@ def main(argv: list[str]) -> None:
         "tensorflow": tf.__version__,
     }
     print(json.dumps(line))
-
-
-def _folded(generator):
-    return generator.weights, generator
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The generator for inference alone: batch norm inside the convolutions, in float32 or bfloat16, in raw variables.
+"""The generator for inference alone: batch norm inside the convolutions, in float32 or bfloat16, as constants.
 Knows the layers of the SIMGAN generator by their names; its wiring stays where it is, in `Generator.call`."""
 
 import functools
@@ -17,19 +17,21 @@ PAIRS = (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", "norm3"), ("fuse", "f
          ("up2", "up_norm2"), ("to_image", ""))  # fmt: skip
 
 
-class Folded(tf.Module):
-    """What `Generator.__call__` gives with training=False, but for rounding, from raw tf.Variables and no Keras object.
+class Folded:
+    """What `Generator.__call__` gives with training=False, but for rounding, from constants and no Keras object.
 
     Batch norm behind a convolution is y = gamma (K * x + k - mean) / sqrt(variance + epsilon) + beta, which is the
     convolution with kernel s K and bias beta + s (k - mean), s = gamma / sqrt(variance + epsilon).
 
     compute: tf.float32, or tf.bfloat16 for the convolutions (kernels are then stored so; half of the bytes). The
     conditioning code and the last tanh are float32 always.
+
+    Constants, because TensorFlow brings a constant kernel into the layout of its convolutions once, and a variable at
+    every call: a quarter more time at 256x256. A SavedModel then holds them in its saved_model.pb (2 GB at most).
     """
 
     def __init__(self, generator: Generator, compute: tf.DType = tf.float32) -> None:
-        super().__init__()
-        self.weights: list[tf.Variable] = []
+        self.weights: list[tf.Tensor] = []
         parts: dict[str, object] = {"config": generator.config, "augment": self._code(generator.augment)}
         for name, norm in PAIRS:
             if hasattr(generator, name):
@@ -87,10 +89,9 @@ class Folded(tf.Module):
             setattr(inner, name, functools.partial(_dense, kernel, bias))
         return _calls(layers.ConditioningAugmentation, inner)
 
-    def _weight(self, value: object, dtype: tf.DType) -> tf.Variable:
-        variable = tf.Variable(tf.cast(np.asarray(value, np.float32), dtype), trainable=False)
-        self.weights.append(variable)
-        return variable
+    def _weight(self, value: object, dtype: tf.DType) -> tf.Tensor:
+        self.weights.append(tf.cast(np.asarray(value, np.float32), dtype))
+        return self.weights[-1]
 
 
 def _calls(kind: type, parts: types.SimpleNamespace) -> Callable:
@@ -98,7 +99,7 @@ def _calls(kind: type, parts: types.SimpleNamespace) -> Callable:
     return lambda *inputs, **_: kind.call(parts, *inputs)
 
 
-def _dense(kernel: tf.Variable, bias: tf.Variable, x: tf.Tensor) -> tf.Tensor:
+def _dense(kernel: tf.Tensor, bias: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     return tf.nn.bias_add(tf.matmul(x, kernel), bias)
 
 

@@ -34,12 +34,13 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
     INVALID_ARGUMENT, naming the row.
 
     compute: of the generator's convolutions, "float32" or "bfloat16". The vocabulary is an asset, which a text encoder
-    that reads characters does not need. Only raw variables are tracked, see `raw_module`.
+    that reads characters does not need. Only phi's raw variables are tracked, see `raw_module`; the generator's weights
+    are constants.
     """
     with tempfile.TemporaryDirectory(prefix=".saved_model-", dir=os.path.dirname(directory) or ".") as scratch:
         server = tf.Module()
         generator = folding.Folded(editor.method.generator, COMPUTE[compute])
-        server.weights, server.table = [*editor.text_encoder.variables, *generator.weights], None
+        server.weights, server.table = [*editor.text_encoder.variables], None
         if editor.text_encoder.vocabulary.in_file:
             vocabulary = os.path.join(scratch, VOCABULARY)
             editor.text_encoder.vocabulary.save(vocabulary)
