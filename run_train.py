@@ -5,10 +5,12 @@ python run_train.py --preset=simgan_demo --records_dir=runs/demo/records --run_d
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import shlex
 import sys
+import zlib
 
 from absl import flags
 
@@ -102,7 +104,7 @@ def main(argv: list[str]) -> None:
     profile = profiled_steps(values.profile)
 
     replicas = cli.start_tensorflow(lambda: replicas_of("none" if values.dry_run else values.strategy))
-    replicas.require_shares(config.batch_size)
+    replicas.require_shares(config.batch_size, config.xla)
     config = with_precision(config, values.run_dir)
     import keras
     import tensorflow as tf
@@ -147,15 +149,27 @@ def main(argv: list[str]) -> None:
             captions_averaged=config.captions_averaged,
         )
 
+    facts = {name: info[name] for name in ("dataset", "fingerprint", "splits")}
+    init_from = os.path.abspath(values.init_from) if values.init_from else ""
+    training.require_own(values.run_dir, config, facts, encoder.fingerprint, init_from)
+    own = zlib.crc32(json.dumps(dataclasses.asdict(config)).encode())
+    replicas.require_same(
+        f"configuration {own:08x}, records {info['fingerprint']}, text encoder {encoder.fingerprint}, "
+        f"init_from {init_from!r}"
+    )
+
     keras.utils.set_random_seed(config.seed)  # initial weights
     with replicas.scope():
         method = METHODS[config.method](config, encoder.dim, len(split) // config.batch_size)
-        if values.init_from and not checkpoints.steps(values.run_dir):  # else this run has weights of its own
-            started = training.start_from(values.init_from, method)
-            print(f"networks of {values.init_from} at step {started}")
+        done = (checkpoints.steps(values.run_dir) or [0])[-1]
+        if init_from and not done:  # else this run has weights of its own
+            started = training.start_from(init_from, method)
+            print(f"networks of {init_from} at step {started}")
+            if configs.load(init_from)[1].get("text_encoder") != encoder.fingerprint:
+                print("its text encoder was another one: G has to learn the sentences anew")
     steps = training.total_steps(config, len(split))
     if values.dry_run:
-        print(estimate.report(method, config, values.preset, batches(0), len(split), steps))
+        print(estimate.report(method, config, values.preset, batches(done), len(split), steps, done))
         return
 
     # The sheet shows test pictures at even distances in key order, never picked.
@@ -166,11 +180,10 @@ def main(argv: list[str]) -> None:
         return figures.edits(method, encoder, sources, [captions[0] for captions in shown.captions], sentences)
 
     # Last, so that nothing that is refused above leaves its mark on the directory.
-    facts = {name: info[name] for name in ("dataset", "fingerprint", "splits")}
     command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
     with training.entered(values.run_dir) if replicas.chief else contextlib.nullcontext():
         if replicas.chief:
-            training.claim(values.run_dir, config, facts, encoder.fingerprint, command)
+            training.claim(values.run_dir, config, facts, encoder.fingerprint, command, init_from)
             if values.text_encoder:
                 encoder.save(os.path.join(values.run_dir, "text_encoder"))
         reached = training.train(

@@ -4,7 +4,7 @@ python -m benchmarks.inference [--peer=torch] [--case=256,64,1] [--precision=flo
 
 One JSON line for a case (image_size, width, batch) and precision: G of 16 units and an embedding of 1024, with random
 weights. Ours is measured as it trains ("model", batch norm by its moving statistics) and as it is exported ("folded",
-batch norm inside the convolutions, a SavedModel in a Session, which TensorFlow Serving takes too); with --peer=torch the
+batch norm inside the convolutions, a SavedModel in a Session, as TensorFlow Serving runs it); with --peer=torch the
 same generator in PyTorch, eager and compiled, takes turns with both. `ratio` is the best of PyTorch's times over ours,
 folded; PyTorch is no requirement: pip install torch.
 """

@@ -19,13 +19,15 @@ from absl import flags
 from simgan_tf import cli
 from simgan_tf.config import Config
 
+SIDES = ("live", "unfolded float32", "folded float32", "folded bfloat16")
+
 
 def define_flags() -> None:
     flags.DEFINE_integer("size", 256, "Picture size.", lower_bound=16)
     flags.DEFINE_integer("width", 64, "Config.width.", lower_bound=1)
     flags.DEFINE_integer("units", 16, "Config.units.", lower_bound=0)
     flags.DEFINE_integer("rounds", 9, "Edits of each generator; the first one is not counted.", lower_bound=2)
-    flags.DEFINE_list("sides", ["live", "unfolded float32", "folded float32", "folded bfloat16"], "What to time.")
+    flags.DEFINE_list("sides", list(SIDES), f"What to time: any of {', '.join(SIDES)}.")
 
 
 def processor() -> dict[str, object]:
@@ -36,6 +38,9 @@ def processor() -> dict[str, object]:
 
 
 def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    if not values.sides or not set(values.sides) <= set(SIDES):
+        raise ValueError(f"--sides={','.join(values.sides)!r} must be one or more of {', '.join(SIDES)}.")
     cli.start_tensorflow()
     import tensorflow as tf
 
@@ -43,7 +48,6 @@ def main(argv: list[str]) -> None:
     from simgan_tf.methods.simgan import SIMGAN
     from simgan_tf.quiet import quiet
 
-    values = flags.FLAGS
     config = Config(image_size=values.size, load_size=values.size, width=values.width, units=values.units)
     method = SIMGAN(config, 300)
     draw = np.random.default_rng(0)

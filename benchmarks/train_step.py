@@ -7,6 +7,8 @@ G, everything else as the paper's preset; the same batch again and again, so tha
 are those of convolutions and dense layers, two for a multiply-add, forward and backward; the peak is that of the best
 square matrix product of this run. With --peer=torch the same step in PyTorch, eager and compiled, from one forward
 pass of G as ours and from two as the relatives', takes turns with ours; PyTorch is no requirement: pip install torch.
+There D looks at the real pictures twice, for the real and for the mismatching pairs, as Eq. 1 is usually written; ours
+looks once, which is 1 % of a step's operations.
 A batch of 1 has no other picture to take a mismatching text from, and Config refuses to train so: there the picture's
 own text stands in for it, which is the same work.
 """

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from data import pipeline
 from data.painter import COLOURS
-from export import parity, tflite, variants
+from export import parity, saved_model, tflite, variants
 from simgan_tf.edit import Editor
 from simgan_tf.evaluation import metrics
 
@@ -69,7 +69,7 @@ def export(
     tflite.write_variants(editor, paths, samples, converting)
     ends = [*list(started.values())[1:], time.perf_counter()]
     seconds = {variant: end - start for (variant, start), end in zip(started.items(), ends, strict=True)}
-    weights = 4 * sum(int(np.prod(v.shape)) for v in saved_variables(editor))
+    weights = 4 * sum(int(np.prod(v.shape)) for v in saved_model.raw_module(editor).weights)
     made, poor = {}, []
     for variant, path in paths.items():
         stage(f"measuring TFLite {variant}")
@@ -92,11 +92,6 @@ def export(
             "it as it is with --force."
         )
     return made, held_out.pictures
-
-
-def saved_variables(editor: Editor) -> list[tf.Variable]:
-    """Every variable that an export needs."""
-    return [*editor.text_encoder.variables, *editor.method.variables()["generator"]]
 
 
 def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Cases:

@@ -7,13 +7,22 @@ import tempfile
 
 import tensorflow as tf
 
-from simgan_tf.files import write_text
+from simgan_tf.files import sync, write_text
 
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
-# What TensorFlow raises for missing, cut and changed files.
+# What TensorFlow raises for missing, cut and changed files; a checksum that fails is a bare OpError.
 DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
+# And what is none: it may go away, and the next save deletes whatever is newer than the checkpoint that was taken.
+PASSING = (
+    tf.errors.UnavailableError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.ResourceExhaustedError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 
 def checkpoint_of(parts: Parts, **others: tf.Variable) -> tf.train.Checkpoint:
@@ -47,12 +56,19 @@ def latest_checkpoint(run_dir: str) -> str:
     return path_of(run_dir, found[-1])
 
 
+def last_before(run_dir: str, step: int) -> str:
+    """Path of the newest checkpoint before `step`, for people; what is newer was passed over as damaged."""
+    older = [found for found in steps(run_dir) if found < step]
+    return path_of(run_dir, older[-1]) if older else "none yet"
+
+
 def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, keep_every: int = 0) -> str:
     """Writes the checkpoint of `step`; the newest `keep` stay, and those of every `keep_every`th step.
 
     Returns its path. Raises: OSError in one line where it cannot be written; the ones before stay.
     """
-    folder, path, before = os.path.join(run_dir, FOLDER), path_of(run_dir, step), steps(run_dir)
+    folder, path = os.path.join(run_dir, FOLDER), path_of(run_dir, step)
+    last = last_before(run_dir, step)
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as scratch:
@@ -60,7 +76,9 @@ def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, ke
             _remove(run_dir, step)
             for name in sorted(os.listdir(scratch)):  # .data-00000-of-00001 before .index
                 if name.startswith("ckpt."):
+                    sync(os.path.join(scratch, name))
                     os.replace(os.path.join(scratch, name), path + name.removeprefix("ckpt"))
+        sync(folder)
         # Whatever is newer was passed over as damaged when this training resumed.
         kept = [old for old in steps(run_dir) if old <= step]
         kept = [old for old in kept[:-keep] if keep_every and old % keep_every == 0] + kept[-keep:]
@@ -70,7 +88,6 @@ def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, ke
             _remove(run_dir, old)
     except (tf.errors.OpError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).split(";")[-1].strip()
-        last = path_of(run_dir, before[-1]) if before else "none yet"
         raise OSError(
             f"the checkpoint of step {step} cannot be written to {folder} ({reason}); last whole one: {last}. "
             "Make room and run the same command again."
@@ -103,7 +120,11 @@ def _newest_whole(run_dir: str, parts: Parts, found: list[int], others_allowed: 
         path = path_of(run_dir, step)
         try:
             _fill(path, parts, others_allowed)
+        except PASSING:
+            raise
         except DAMAGE as error:
+            if steps(run_dir) not in ([], found):  # a training that runs has put a newer one in place of this one
+                return _newest_whole(run_dir, parts, steps(run_dir), others_allowed)
             reason = f"{path} is damaged ({type(error).__name__})"
             if before is not None:
                 print(f"{reason}; going back to step {before}")
@@ -132,8 +153,9 @@ def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
             f"{path} holds other networks, or those of another version ({'; '.join(differing[:2])}"
             f"{'; ...' if differing[2:] else ''}): choose another --run_dir, or give the flags it was trained with."
         )
-    for name, variable in wanted.items():
-        variable.assign(reader.get_tensor(name))
+    values = [reader.get_tensor(name) for name in wanted]
+    for variable, value in zip(wanted.values(), values, strict=True):
+        variable.assign(value)
 
 
 def _spoken(name: str) -> str:

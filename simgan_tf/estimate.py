@@ -88,9 +88,18 @@ def matrix_peak(dtype: tf.DType, size: int = 2048) -> float:
 
 
 def report(
-    method: Any, config: Config, preset: str, batches: Iterable[dict[str, tf.Tensor]], images: int, steps: int
+    method: Any,
+    config: Config,
+    preset: str,
+    batches: Iterable[dict[str, tf.Tensor]],
+    images: int,
+    steps: int,
+    done: int = 0,
 ) -> str:
-    """The text of --dry_run. images: pictures in the training split. Takes a few real steps where they are cheap."""
+    """The text of --dry_run. images: pictures in the training split. done: step of the checkpoint to go on from.
+
+    Takes a few real steps where they are cheap.
+    """
     differing = configs.differences(config, configs.PRESETS[preset])
     lines = [f"--preset={preset}, resolved; * marks what differs from the preset:"]
     for field in dataclasses.fields(Config):
@@ -120,6 +129,8 @@ def report(
     per_epoch = images // config.batch_size
     epochs = steps / per_epoch
     lines.append(f"length: {steps:,} steps = {epochs:.4g} epochs of {per_epoch:,} steps ({images:,} pictures)")
+    if done:
+        lines.append(f"goes on from step {done:,}: {max(0, steps - done):,} steps are left")
 
     held = sum(math.prod(v.shape) * v.dtype.size for part in method.variables().values() for v in part)
     tensors = peak_bytes(graph)
@@ -139,6 +150,6 @@ def report(
             batch = next(batches)
             took.append(time.perf_counter() - start)
         seconds, how = min(took[1:]), f"the best of {TIMED} steps run here on one device"
-    lines.append(f"time: about {steps * seconds / 3600:.2g} hours: {seconds:.3g} s a step, {how}")
+    lines.append(f"time: about {max(0, steps - done) * seconds / 3600:.2g} hours: {seconds:.3g} s a step, {how}")
     lines.append("nothing was written")
     return "\n".join(lines)

@@ -28,6 +28,7 @@ def replacing(path: str) -> Iterator[str]:
     os.chmod(temporary, 0o666 & ~_umask())
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -95,6 +96,18 @@ def _lock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def sync(path: str) -> None:
+    """Waits until a file's content, or a folder's names, are on the disk; a rename alone is lost by a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EACCES):  # a system that cannot sync a folder
+            raise
+    finally:
+        os.close(handle)
 
 
 def remove_unfinished(folder: str) -> None:

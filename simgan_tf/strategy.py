@@ -4,6 +4,7 @@ Knows no network, no file and no loop; of a method its prepare, update and avera
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,8 +48,10 @@ class Replicas:
         )  # fmt: skip
         self._sum = tf.function(self._sum_of_workers)
 
-    def require_shares(self, batch_size: int) -> None:
-        """Raises: ValueError where a batch cannot be cut into equal parts, one a replica."""
+    def require_shares(self, batch_size: int, xla: bool = False) -> None:
+        """Raises: ValueError where a batch cannot be cut into equal parts, one a replica, or XLA has several."""
+        if xla and self.count > 1:
+            raise ValueError(f"xla=True compiles for one device, not for {self.count}: --strategy=none, or no --xla.")
         if batch_size % self.count:
             raise ValueError(
                 f"batch_size={batch_size} cannot be shared out equally over {self.count} devices; try "
@@ -67,9 +70,6 @@ class Replicas:
         """
         if self.count == 1:
             return method.train_step
-        if method.config.xla:
-            raise ValueError(f"xla=True compiles for one device, not for {self.count}: choose one device, or no XLA.")
-
         names: list[str] = []
 
         def update(rows: dict[str, tf.Tensor], measure: tf.Tensor | bool) -> tf.Tensor:
@@ -104,15 +104,16 @@ class Replicas:
         with self._told():
             return bool(self._sum(tf.constant(int(flag))) > 0)
 
-    def require_equal(self, step: int) -> None:
-        """Raises: ValueError where the processes are about to start from different steps."""
+    def require_same(self, what: str) -> None:
+        """Raises: ValueError where the processes' `what`, which each of them tells, differ."""
         if not self.alone:
+            told = zlib.crc32(what.encode())
             with self._told():
-                mean = int(self._sum(tf.constant(step))) / self.count
-            if self.any(step != mean):  # all of them must learn of it
+                total = int(self._sum(tf.constant(told, tf.int64)))
+            if self.any(told * self.count != total):  # all of them must learn of it
                 raise ValueError(
-                    f"this worker has the checkpoint of step {step}, others have another: --run_dir must be one folder "
-                    "that all workers see."
+                    f"the workers differ; this one has {what}. Start all with the same command, on the same records, "
+                    "with one --run_dir that all of them see."
                 )
 
     def _sum_of_workers(self, value: tf.Tensor) -> tf.Tensor:

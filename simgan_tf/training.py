@@ -40,18 +40,19 @@ def entered(run_dir: str) -> Iterator[None]:
             raise
         except OSError as error:
             raise OSError(f"--run_dir={run_dir} cannot be written ({error.strerror}); choose another.") from None
-        for name in (run_dir, folder, os.path.join(run_dir, "samples")):
+        for name in (folder, os.path.join(run_dir, "samples")):  # not run_dir: evaluation may be writing there
             files.remove_unfinished(name)
         yield
 
 
-def claim(run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: str, command: str) -> None:
-    """Makes `run_dir` this run's, or checks that it already is; writes config.json.
+def require_own(
+    run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: str, init_from: str = ""
+) -> dict[str, Any]:
+    """Checks that `run_dir` is this run's or nobody's; returns what its config.json says beside the configuration.
 
-    dataset: facts of the records, with their `fingerprint`. text_encoder: the fingerprint of phi.
-    Raises: ValueError where the directory holds a run of another method, configuration, phi or data.
+    Arguments and Raises: see `claim`.
     """
-    os.makedirs(run_dir, exist_ok=True)
+    facts: dict[str, Any] = {}
     if os.path.exists(os.path.join(run_dir, "config.json")):
         found, facts = configs.load(run_dir)
         differing = [
@@ -63,12 +64,31 @@ def claim(run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: s
             differing.append("the records")
         if facts.get("text_encoder") != text_encoder:
             differing.append("the text encoder")
+        origin = facts.get("init_from", "")
+        if init_from != origin and (init_from or not checkpoints.steps(run_dir)):
+            differing.append(f"init_from {origin!r} there, {init_from!r} now")
         if differing:
             raise ValueError(
                 f"{run_dir!r} holds another run ({'; '.join(differing)}): choose another --run_dir, or give "
                 "the flags it was started with."
             )
-    configs.save(config, run_dir, dataset=dataset, text_encoder=text_encoder, command=command)
+    return facts
+
+
+def claim(
+    run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: str, command: str, init_from: str = ""
+) -> None:
+    """Makes `run_dir` this run's, or checks that it already is; writes config.json.
+
+    dataset: facts of the records, with their `fingerprint`. text_encoder: the fingerprint of phi. init_from: the run
+    whose networks it starts from; may be left out once there is a checkpoint.
+    Raises: ValueError where the directory holds a run of another method, configuration, phi, data or origin.
+    """
+    facts = require_own(run_dir, config, dataset, text_encoder, init_from)
+    os.makedirs(run_dir, exist_ok=True)
+    kept = {"init_from": init_from or facts.get("init_from", "")}
+    kept = {name: value for name, value in kept.items() if value}
+    configs.save(config, run_dir, dataset=dataset, text_encoder=text_encoder, command=command, **kept)
 
 
 def restore_part(run_dir: str, part: str, variables: list[tf.Variable]) -> int:
@@ -114,7 +134,7 @@ def train(
     step = tf.Variable(0, dtype=tf.int64)
     with replicas.scope():
         start = checkpoints.restore(run_dir, method.variables())
-    replicas.require_equal(start or 0)
+    replicas.require_same(f"the checkpoint of step {start or 0}")
     if start is not None and replicas.chief:
         print(f"resuming {run_dir} from step {start}")
     step.assign(start or 0)
@@ -135,12 +155,17 @@ def train(
     else:  # the chief alone writes
         metrics, draw_sheet, profile = os.devnull, None, None
         writer = tf.summary.create_noop_writer()
+
+    def save(now: int) -> None:
+        _require_finite_variables(method.variables(), now)
+        checkpoints.save(run_dir, checkpoint, now, config.keep_checkpoints, config.keep_every)
+
     stopping, tracing = _StopSignals(), _Profile(tensorboard, profile)
     clock, logged = time.monotonic(), start
     bar = tqdm(
         total=last, initial=start, unit="step", desc="training", dynamic_ncols=True, disable=not replicas.chief
     )
-    with stopping, tracing, writer.as_default(), open(metrics, "a", encoding="utf-8") as log, bar:
+    with stopping, tracing, bar:
         for batch in batches(start):
             now = int(step) + 1
             measured = _due(config.log_every, now) or now >= last
@@ -152,35 +177,35 @@ def train(
             _require_finite(scalars, now, run_dir)
             step.assign(now)
             bar.update()
-            ending = now >= last or replicas.any(stopping.asked)
+            stopped = now < last and replicas.any(stopping.asked)
+            ending = stopped or now >= last
 
             if replicas.chief and (measured or ending):
                 rate = (now - logged) * config.batch_size / max(time.monotonic() - clock, 1e-9)
                 row = {"step": now, "epoch": now / epoch_steps, "images_per_second": rate, **scalars}
                 if measured:  # a norm that is not finite is that of a step which loss scaling has skipped
                     row |= {name: value for name, value in norms.items() if math.isfinite(value)}
-                log.write(json.dumps({name: round(value, 6) for name, value in row.items()}) + "\n")
-                log.flush()
-                for name, value in row.items():
-                    if name != "step":
-                        tf.summary.scalar(name, value, step=now)
+                with _Writing(run_dir, now, save), writer.as_default(), open(metrics, "a", encoding="utf-8") as log:
+                    log.write(json.dumps({name: round(value, 6) for name, value in row.items()}) + "\n")
+                    for name, value in row.items():
+                        if name != "step":
+                            tf.summary.scalar(name, value, step=now)
                 for line in watch.see(now, row):
                     bar.write(line)
                 totals = [f"{name} {scalars[name]:.3f}" for name in ("d_loss", "g_loss") if name in scalars]
                 bar.set_postfix_str(", ".join([f"{rate:.0f} images/s", *totals]))
                 clock, logged = time.monotonic(), now
+            if replicas.chief and (_due(config.checkpoint_every, now) or ending):
+                save(now)
             if draw_sheet and config.sample_every and (_due(config.sample_every, now) or now >= last):
                 sheet = draw_sheet()
-                path = os.path.join(run_dir, "samples", f"{now:07d}.png")
-                save_image(sheet, path)
-                tf.summary.image("sheet", np.asarray(sheet)[None], step=now)
-            if replicas.chief and (_due(config.checkpoint_every, now) or ending):
-                _require_finite_variables(method.variables(), now)
-                checkpoints.save(run_dir, checkpoint, now, config.keep_checkpoints, config.keep_every)
+                with _Writing(run_dir, now, save), writer.as_default():
+                    save_image(sheet, os.path.join(run_dir, "samples", f"{now:07d}.png"))
+                    tf.summary.image("sheet", np.asarray(sheet)[None], step=now)
             if ending:
                 break
     replicas.any(False)  # nobody leaves before the chief has saved
-    if stopping.asked and replicas.chief:
+    if stopped and replicas.chief:
         print(f"stopped at step {int(step)} of {last}, saved; the same command goes on from there.")
     return int(step)
 
@@ -204,6 +229,27 @@ class _StopSignals:
             signal.signal(number, handler)
 
 
+class _Writing:
+    """While entered, a disk that refuses a row or a sheet is told in one line, after an attempt to save the step."""
+
+    def __init__(self, run_dir: str, step: int, save: Callable[[int], None]) -> None:
+        self.run_dir, self.step, self.save = run_dir, step, save
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (OSError, tf.errors.OpError)):
+            reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).split(";")[-1].strip()
+            with contextlib.suppress(OSError):  # the message names the last one that succeeded
+                self.save(self.step)
+            raise OSError(
+                f"step {self.step}: the log or the sample sheet cannot be written to {self.run_dir} ({reason}); last "
+                f"whole checkpoint: {checkpoints.last_before(self.run_dir, self.step + 1)}. Make room and run the same "
+                "command again."
+            ) from None
+
+
 class _Profile:
     """While entered, traces the steps of `span` (first, last) into a TensorBoard folder; None traces nothing."""
 
@@ -221,11 +267,14 @@ class _Profile:
     def after(self, step: int) -> None:
         if self.running and step >= self.span[1]:
             self.__exit__()
+            self.span = None
 
     def __exit__(self, *exception: object) -> None:
         if self.running:
             self.running = False
             tf.profiler.experimental.stop()
+        elif self.span:
+            print("none of the steps {} to {} was run here: nothing is traced.".format(*self.span))
 
 
 def _due(every: int, step: int) -> bool:
@@ -235,11 +284,9 @@ def _due(every: int, step: int) -> bool:
 def _require_finite(scalars: dict[str, float], step: int, run_dir: str) -> None:
     bad = [f"{name}={value}" for name, value in scalars.items() if not math.isfinite(value)]
     if bad:
-        kept = checkpoints.steps(run_dir)
         raise FloatingPointError(
-            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: "
-            f"{checkpoints.path_of(run_dir, kept[-1]) if kept else 'none yet'}. Start again in another --run_dir with "
-            "a lower --learning_rate, or in float32."
+            f"step {step}: {', '.join(bad)}; stopped. Last good checkpoint: {checkpoints.last_before(run_dir, step)}. "
+            "Start again in another --run_dir with a lower --learning_rate, or in float32."
         )
 
 

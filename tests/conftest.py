@@ -1,5 +1,6 @@
 """Options, the smallest networks that have every part, and a small run made by the commands themselves."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import tensorflow as tf
 
 from data import demo
 from simgan_tf.config import Config
+
+for _name in ("no_proxy", "NO_PROXY"):  # the tests' own servers are asked directly
+    os.environ.setdefault(_name, "127.0.0.1,localhost")
 
 TINY = Config(
     image_size=16,

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
@@ -170,7 +171,7 @@ def test_a_run_directory_is_entered_once(tmp_path):
     """A second process is told who is inside; after a kill -9 the lock is free, and what was half-written is gone."""
     with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], cwd=ROOT, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"in\n"
-        for name in (".writing-1.png", "checkpoints/.writing-2/ckpt.index"):
+        for name in ("samples/.writing-1.png", "checkpoints/.writing-2/ckpt.index"):
             os.makedirs(os.path.dirname(tmp_path / name), exist_ok=True)
             (tmp_path / name).write_text("half")
         with (
@@ -178,12 +179,67 @@ def test_a_run_directory_is_entered_once(tmp_path):
             training.entered(str(tmp_path)),
         ):
             pass
-        assert (tmp_path / ".writing-1.png").exists()
+        assert (tmp_path / "samples" / ".writing-1.png").exists()
         holder.send_signal(signal.SIGKILL)
     with training.entered(str(tmp_path)):
         assert not list(tmp_path.rglob(".writing*"))
     with training.entered(str(tmp_path)):
         pass
+
+
+def test_the_command_stops_by_a_signal_and_holds_its_directory(path, tmp_path):
+    """run_train.py: a second one is refused while the first trains; SIGTERM saves and leaves with 130."""
+    run_dir = tmp_path / "run"
+    shutil.copytree(path / "run" / "text_encoder", run_dir / "text_encoder")
+    command = resume(path, run_dir, "--steps=100000", "--sample_every=0", "--log_every=1")
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as first:
+        metrics = run_dir / "metrics.jsonl"
+        while not (metrics.exists() and metrics.stat().st_size):
+            assert first.poll() is None
+            time.sleep(0.05)
+        assert f"is in use by process {first.pid}: wait for it" in refused(*command)
+        first.send_signal(signal.SIGTERM)
+        said = first.communicate(timeout=240)[0]
+    reached = checkpoints.steps(str(run_dir))[-1]
+    assert first.returncode == 130 and f"stopped at step {reached} of 100000, saved; the same command" in said
+    assert rows(run_dir)[-1]["step"] == reached
+
+
+def test_a_log_that_cannot_be_written_costs_no_step(tmp_path, monkeypatch):
+    """The step is saved all the same, though no checkpoint was due; the line names both."""
+    config = dataclasses.replace(TINY, units=0, steps=4, checkpoint_every=0, log_every=2)
+    os.makedirs(tmp_path / "metrics.jsonl")  # nobody can append to a folder
+    with pytest.raises(OSError, match=r"step 2: the log .*\(Is a directory\).*checkpoints/ckpt-2\."):
+        monkeypatch.setattr(training, "_forget_after", lambda metrics, step: None)
+        training.train(method_of(), engine_process.batches, config, str(tmp_path), 8)
+    assert checkpoints.steps(str(tmp_path)) == [2]
+
+
+def test_a_disk_that_does_not_answer_is_no_damage(one_device, tmp_path, monkeypatch):
+    """Nothing is passed over, and so nothing deleted, for an error that may go away."""
+    shutil.copytree(one_device, tmp_path / "run")
+
+    def fill(*_):
+        raise tf.errors.UnavailableError(None, None, "try again")
+
+    monkeypatch.setattr(checkpoints, "_fill", fill)
+    with pytest.raises(tf.errors.UnavailableError):
+        checkpoints.restore(str(tmp_path / "run"), method_of().variables())
+
+
+def test_where_a_run_started_from_is_kept(one_device, tmp_path):
+    """Until there is a checkpoint the same origin must be given; afterwards it may be left out."""
+    facts, run_dir = {"fingerprint": "a"}, str(tmp_path / "run")
+    training.claim(run_dir, TINY, facts, "phi", "command", one_device)
+    for other in ("", "elsewhere"):
+        with pytest.raises(ValueError, match=f"init_from '{one_device}' there, '{other}' now"):
+            training.claim(run_dir, TINY, facts, "phi", "command", other)
+    shutil.copytree(os.path.join(one_device, "checkpoints"), os.path.join(run_dir, "checkpoints"))
+    training.claim(run_dir, TINY, facts, "phi", "command")
+    with open(os.path.join(run_dir, "config.json"), encoding="utf-8") as file:
+        assert json.load(file)["init_from"] == one_device
 
 
 def test_an_unwritable_directory_is_named(tmp_path):
@@ -278,7 +334,7 @@ def test_xla_changes_nothing_but_rounding():
     replicas = strategy.Replicas()
     replicas.count = 2
     with pytest.raises(ValueError, match="xla=True compiles for one device, not for 2"):
-        replicas.train_step(method_of(xla=True))
+        replicas.require_shares(16, xla=True)
 
 
 def test_auto_precision_is_the_hardwares():

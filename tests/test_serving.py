@@ -156,6 +156,22 @@ def test_command_refuses_before_it_asks(tmp_path):
     assert os.listdir(tmp_path) == ["a.jpg"]
 
 
+@pytest.mark.parametrize("seed", [2**31 - 63, -(2**31) - 1])
+def test_seeds_that_are_no_int32(tmp_path, seed):
+    """Refused, also where only the last of 64 samples would be too large."""
+    line = refused("-m", "export.serving.client", "--protocol=grpc", f"--image={tmp_path}/a.jpg", f"--text={RED}",
+                   f"--out={tmp_path}/a.png", f"--seed={seed}")  # fmt: skip
+    assert "--seed" in line and str(seed) in line
+
+
+def test_a_proxy_is_named(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert "no_proxy=example.com goes past it" in client._down("example.com:8501", "refused")
+    assert "proxy" not in client._down("127.0.0.1:8501", "refused")
+
+
 @pytest.mark.parametrize("kind", PROTOCOLS)
 def test_a_server_that_is_down_late_or_another(addresses, picture, kind):
     with socket.socket() as taken:

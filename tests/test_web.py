@@ -304,6 +304,26 @@ def test_npm_without_a_network(tmp_path, run_dir):
     assert os.listdir(tmp_path / "cache" / "simgan-tf") == [] and not (tmp_path / "site").exists()
 
 
+@pytest.mark.parametrize("prefix", ["npm ERR!", "npm error"])
+def test_what_npm_says(prefix):
+    """Of old and new npm: all but where the log lies."""
+    lines = ["code E401", "login needed", "A complete log of this run can be found in: x.log"]
+    assert litert._npm_error("\n".join(["npm warn old", *(f"{prefix} {line}" for line in lines)])) == (
+        "code E401 login needed"
+    )
+
+
+def test_npm_that_hangs(tmp_path, monkeypatch):
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\nexec sleep 60\n")
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(litert, "NPM_SECONDS", 0.2)
+    with pytest.raises(ValueError, match=r"npm could not fetch LiteRT.js \(not done after 0.2 s\)"):
+        litert._install(str(tmp_path / "cache" / "litert"))
+    assert os.listdir(tmp_path / "cache") == []
+
+
 def test_the_build_does_without_tensorflow():
     """It takes a second, and a machine that only serves the page needs no TensorFlow."""
     run("-c", "import sys; import export.web.__main__ as web; web.drawn_samples(); web._limits(); "
@@ -340,7 +360,7 @@ def test_server(address, tmp_path):
             assert answer.headers["Content-Type"] == kind
             assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
             assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
-    for name in ("model/", "no.js", "../run/config.json"):
+    for name in ("model/", "no.js", "../run/config.json", "%00", "model/%ED%A0%80"):
         with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
             urllib.request.urlopen(f"{address}/{name}", timeout=300)
         refusal.value.close()

@@ -163,7 +163,8 @@ def test_first_sight(page, site, python):
     assert "ms (the mean)" in page.text("#status")
     assert page.run("return crossOriginIsolated")
     facts = page.run("return document.querySelector('#facts').textContent")
-    assert f"{min(os.cpu_count(), 4)} thread" in facts and "16x16" in facts
+    cores = page.run("return navigator.hardwareConcurrency")
+    assert f"{min(cores, 4)} thread" in facts and "16x16" in facts
     assert page.text("#downloaded").endswith("MB, done")
     size = os.path.getsize(os.path.join(site, "model", "simgan.tflite"))
     listed = page.run("return document.querySelector('#files').textContent")
@@ -199,6 +200,30 @@ def test_type_click_slide(page, site, python):
     close(canvas(page, "after"), python.edit(*two, 0.6))
     changed(page, write, page, "#to-text", ENTER)  # without a second sentence the slider says nothing
     close(canvas(page, "after"), python.edit(sample(site, 3), "this flower has blue petals"))
+
+
+def test_the_last_sample_clicked_wins(page, site, python):
+    """Also where an earlier one arrives later; its button alone is pressed."""
+    page.run(
+        "const real = window.fetch; let count = 0;"
+        "window.fetch = async (...given) => {"
+        "  const late = count++ === 0;"
+        "  if (late) await new Promise((resolve) => setTimeout(resolve, 1000));"
+        "  const answer = await real(...given);"
+        "  if (late) { window.fetch = real; setTimeout(() => { window.late = true; }, 500); }"
+        "  return answer; };"
+        "window.late = false"
+    )
+
+    def both() -> None:
+        page.click("#samples button:nth-child(2)")
+        page.click("#samples button:nth-child(3)")
+
+    changed(page, both)
+    page.wait("return window.late")
+    close(canvas(page, "before"), pictures.to_pixels(python.image(sample(site, 3))), 1)
+    pressed = page.run("return [...document.querySelectorAll('#samples button')].map((b) => b.ariaPressed)")
+    assert pressed == ["true" if i == 2 else "false" for i in range(web.SAMPLES)]
 
 
 def test_save(page, tmp_path):

@@ -28,7 +28,8 @@ def define_flags() -> None:
     flags.DEFINE_string("text", None, "What it should show, e.g. 'this flower has purple petals'.", required=True)
     flags.DEFINE_string("out", None, "PNG to write; of several NAME.png becomes NAME_1.png, NAME_2.png ...",
                         required=True)  # fmt: skip
-    flags.DEFINE_integer("seed", 0, "0: the mean edit; any other: another edit each.")
+    flags.DEFINE_integer("seed", 0, "0: the mean edit; any other: another edit each.",
+                         lower_bound=-(2**31), upper_bound=2**31 - 64)  # fmt: skip
     flags.DEFINE_integer("samples", 1, "Different edits, of seeds SEED, SEED + 1 ...", lower_bound=1, upper_bound=64)
     flags.DEFINE_string("to_text", None, "Second sentence: interpolate from --text to it instead of sampling.")
     flags.DEFINE_integer("steps", 8, "Pictures of the interpolation.", lower_bound=2, upper_bound=64)
@@ -142,7 +143,12 @@ def _told(message: str) -> str:
 
 
 def _down(address: str, reason: object) -> str:
-    return f"no server at {address} ({str(reason)[:200]}); start it (docker compose up) or give another --address"
+    through = ""
+    host = address.rpartition(":")[0]
+    if urllib.request.getproxies().get("http") and not urllib.request.proxy_bypass(host):
+        through = f"; it was asked through the proxy that http_proxy names: no_proxy={host} goes past it"
+    return (f"no server at {address} ({str(reason)[:200]}); start it (docker compose up) or give another --address"
+            f"{through}")  # fmt: skip
 
 
 def _not_ready(address: str, model: str, message: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from export import parity, saved_model
-from export.serving import protocol
+from export.serving import protocol, reading
 from simgan_tf import files
 from simgan_tf.edit import Editor
 
@@ -25,14 +25,15 @@ model_config_list {{
 }}
 """
 
-BATCHING = """\
+BATCHING = f"""\
 # What tensorflow_model_server --batching_parameters_file= reads. Requests of several clients then run as one batch,
 # which is faster on a GPU; but a fault in one row fails all requests of its batch, so let only checked ones in. Give
-# `seed` always: an input that is left out has one row, and the server wants as many of each.
-max_batch_size { value: 8 }
-batch_timeout_micros { value: 5000 }
-max_enqueued_batches { value: 64 }
-num_batch_threads { value: 2 }
+# `seed` always: an input that is left out has one row, and the server wants as many of each. The model's limits count
+# for the merged batch: {reading.MAX_ROWS} rows, and {saved_model.MOST_STEPS} for the sum of `steps` of all of them.
+max_batch_size {{ value: {reading.MAX_ROWS} }}
+batch_timeout_micros {{ value: 5000 }}
+max_enqueued_batches {{ value: 64 }}
+num_batch_threads {{ value: 2 }}
 """
 
 COMPOSE = f"""\

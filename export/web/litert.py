@@ -4,6 +4,7 @@ Knows the package's files and nothing of models or pages."""
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NPM_FILES = ("package.json", "package-lock.json")  # which version, and its checksums
+NPM_SECONDS = 180  # that `npm ci` may take
 FLAVOURS = ("", "threaded_", "compat_")  # with relaxed SIMD, also with threads, with neither
 NOTICE = """LiteRT.js (@litertjs/core and @litertjs/wasm-utils {version}), Copyright Google LLC, Apache License 2.0,
 https://github.com/google-ai-edge/LiteRT. Changed here: index.js names its second package by file, and the .wasm files
@@ -64,15 +66,28 @@ def _install(home: str) -> None:
     with tempfile.TemporaryDirectory(prefix=".npm-", dir=os.path.dirname(home)) as scratch:
         for name in NPM_FILES:
             shutil.copy(os.path.join(HERE, name), scratch)
-        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.startswith("npm error") and "log" not in line]
-            said = " ".join(line.removeprefix("npm error").strip() for line in lines)[:200]
+        command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error",
+                   "--fetch-timeout=30000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]  # fmt: skip
+        said = None
+        try:
+            done = subprocess.run(
+                command, cwd=scratch, capture_output=True, text=True, check=False, timeout=NPM_SECONDS
+            )
+            if done.returncode:
+                said = _npm_error(done.stderr)
+        except subprocess.TimeoutExpired:
+            said = f"not done after {NPM_SECONDS} s"
+        if said is not None:
             raise ValueError(f"npm could not fetch LiteRT.js ({said}): check the network, {remedy}.")
         shutil.rmtree(home, ignore_errors=True)
         os.rename(scratch, home)
         os.mkdir(scratch)  # for the block's end to take away
+
+
+def _npm_error(stderr: str) -> str:
+    """What npm says of its failure, in one line: "npm ERR!" up to npm 9, "npm error" since; not where its log lies."""
+    lines = [line for line in stderr.splitlines() if re.match(r"npm (error|ERR!)", line) and "complete log" not in line]
+    return " ".join(re.sub(r"npm (error|ERR!)", "", line, count=1).strip() for line in lines)[:200]
 
 
 def copy(modules: str, out_dir: str) -> Iterator[str]:

@@ -28,6 +28,13 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Cache-Control", "no-cache")  # asked again each time, so that a new build is seen
         super().end_headers()
 
+    def send_head(self):
+        try:
+            return super().send_head()
+        except ValueError:  # a name that no file can have, such as one with %00
+            self.send_error(404, "File not found")
+            return None
+
     def list_directory(self, path: str) -> None:
         self.send_error(404, "File not found")
 

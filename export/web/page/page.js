@@ -56,8 +56,8 @@ function complain(message) {
 
 let pictures = 0; // so that only the last one chosen is shown
 
-async function take(file, name) {
-  const turn = ++pictures;
+// turn: drawn when the person chose; pressed: the sample's button, of a sample
+async function take(file, name, turn = ++pictures, pressed = null) {
   try {
     await started;
     say(`Reading ${name} ...`);
@@ -67,7 +67,7 @@ async function take(file, name) {
     });
     if (turn !== pictures) return;
     Object.assign(state, { image, name });
-    for (const button of of("samples").children) button.setAttribute("aria-pressed", button.title === name);
+    for (const button of of("samples").children) button.setAttribute("aria-pressed", button === pressed);
     paint("before", image, name);
     await update();
   } catch (error) {
@@ -89,10 +89,12 @@ function paint(id, image, label) {
   canvas.classList.add("painted");
 }
 
-async function takeSample(sample) {
-  const response = await fetch(sample.file).catch(() => null);
-  if (!response?.ok) return complain(`${sample.file} could not be loaded. Reload the page, or choose a picture.`);
-  return take(await response.blob(), sample.name);
+async function takeSample(sample, button) {
+  const turn = ++pictures;
+  const picture = await load(sample.file).then((response) => response.blob()).catch(() => null);
+  if (turn !== pictures) return;
+  if (picture) return take(picture, sample.name, turn, button);
+  refuse(new Error(`${sample.file} could not be loaded. Reload the page, or choose a picture.`));
 }
 
 // ---- the edit: one at a time, and after it the newest wish only ----
@@ -187,7 +189,8 @@ of("mean").addEventListener("click", () => {
 of("save").addEventListener("click", () => {
   of("after").toBlob((blob) => {
     const link = document.createElement("a");
-    const words = of("after").getAttribute("aria-label").toLowerCase().match(/[a-z0-9]+/g).join("-").slice(0, 60);
+    const label = of("after").getAttribute("aria-label").toLowerCase();
+    const words = (label.match(/[a-z0-9]+/g) ?? ["edit"]).join("-").slice(0, 60);
     link.href = URL.createObjectURL(blob);
     link.download = `${words}-noise-${of("after").dataset.noise}.png`;
     link.click();
@@ -243,7 +246,7 @@ function showSamples() {
     picture.src = sample.file;
     picture.alt = sample.name;
     button.append(picture);
-    button.addEventListener("click", () => takeSample(sample));
+    button.addEventListener("click", () => takeSample(sample, button));
     of("samples").append(button);
   }
 }
@@ -292,7 +295,7 @@ async function start() {
 
 const started = start();
 started.then(
-  () => pictures || !site.samples.length || takeSample(site.samples[0]),
+  () => pictures || !site.samples.length || takeSample(site.samples[0], of("samples").firstElementChild),
   (error) => {
     complain(`The model did not start: ${error.message}.`);
     say("Reload the page to try again.");
