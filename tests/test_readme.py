@@ -10,6 +10,7 @@ from absl import flags
 
 import run_export
 import run_train
+from benchmarks import inference, train_step
 from data import archives, build, doctor, embed, show
 from export import device_example
 from export.serving import client
@@ -22,7 +23,8 @@ from simgan_tf.text import train as text
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = {"data.archives": archives, "data.build": build, "data.doctor": doctor, "data.embed": embed,
+COMMANDS = {"benchmarks.inference": inference, "benchmarks.train_step": train_step,
+            "data.archives": archives, "data.build": build, "data.doctor": doctor, "data.embed": embed,
             "data.show": show, "simgan_tf.text.nearest": nearest, "simgan_tf.text.train": text,
             "run_train.py": run_train, "simgan_tf.edit": edit, "simgan_tf.evaluation": evaluation,
             "run_export.py": run_export, "export.device_example": device_example, "export.serving.client": client,
