@@ -10,7 +10,6 @@ folded; PyTorch is no requirement: pip install torch.
 """
 
 import functools
-import json
 import os
 import statistics
 import tempfile
@@ -98,14 +97,7 @@ class Torch(train_step.Torch):
 
 
 def main(argv: list[str]) -> None:
-    values = flags.FLAGS
-    if values.side:
-        side = Ours() if values.side == "ours" else Torch()
-        turns.serve(lambda verb, **question: getattr(side, verb)(**question))
-        return
-    for case in values.case:
-        for precision in values.precision:
-            print(json.dumps(measure(case, precision, values.peer, values.rounds, values.seconds)), flush=True)
+    train_step.run(Ours, Torch, measure)
 
 
 def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -> dict[str, Any]:
@@ -116,14 +108,7 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     if peer != "none":
         workers[peer] = turns.Worker("benchmarks.inference", peer)
         sides += [(how, workers[peer], {**question, "how": how}) for how in PEERS]
-    for _, worker, asked in sides:  # builds, compiles and warms up
-        worker.ask(**asked, seconds=0)
-    peaks = [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
-    found = turns.in_turns(sides, rounds, seconds)
-    peaks += [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
-    for worker in workers.values():
-        worker.close()
-
+    found, peak = turns.compare(sides, precision, rounds, seconds)
     medians = {name: statistics.median(turn) for name, turn in found.items()}
     count = int(case.split(",")[2])
     operations = train_step.edit_operations(config_of(case), count)
@@ -138,8 +123,8 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
         "range": {name: [round(min(turn), 4), round(max(turn), 4)] for name, turn in found.items()},
         "operations": operations,
         "gflops": round(operations / medians["folded"] / 1e9, 1),
-        "peak_gflops": round(max(peaks) / 1e9, 1),
-        "share_of_peak": round(operations / medians["folded"] / max(peaks), 3),
+        "peak_gflops": round(peak / 1e9, 1),
+        "share_of_peak": round(operations / medians["folded"] / peak, 3),
     }
     if peer != "none":
         line["ratio"] = round(min(medians[how] for how in PEERS) / medians["folded"], 3)

@@ -17,6 +17,7 @@ import dataclasses
 import json
 import os
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -233,9 +234,14 @@ class Torch:
 
 
 def main(argv: list[str]) -> None:
+    run(Ours, Torch, measure)
+
+
+def run(ours: type, torch: type, measure: Callable[..., dict[str, Any]]) -> None:
+    """Is the worker that --side names, or measures every case and precision and prints a JSON line each."""
     values = flags.FLAGS
     if values.side:
-        side = Ours() if values.side == "ours" else Torch()
+        side = ours() if values.side == "ours" else torch()
         turns.serve(lambda verb, **question: getattr(side, verb)(**question))
         return
     for case in values.case:
@@ -250,14 +256,7 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     sides = [("ours", workers["ours"], question)]
     if peer != "none":
         sides += [(name, workers[peer], {**question, "peer": name}) for name in PEERS]
-    for _, worker, asked in sides:  # builds, compiles and warms up
-        worker.ask(**asked, seconds=0)
-    peaks = [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
-    found = turns.in_turns(sides, rounds, seconds)
-    peaks += [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers.values()]
-    for worker in workers.values():
-        worker.close()
-
+    found, peak = turns.compare(sides, precision, rounds, seconds)
     medians = {name: statistics.median(turn) for name, turn in found.items()}
     config, count = config_of(case), int(case.split(",")[2])
     operations = step_operations(config, count)
@@ -272,8 +271,8 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
         "range": [round(min(found["ours"]), 4), round(max(found["ours"]), 4)],
         "operations": operations,
         "gflops": round(operations / medians["ours"] / 1e9, 1),
-        "peak_gflops": round(max(peaks) / 1e9, 1),
-        "share_of_peak": round(operations / medians["ours"] / max(peaks), 3),
+        "peak_gflops": round(peak / 1e9, 1),
+        "share_of_peak": round(operations / medians["ours"] / peak, 3),
     }
     if peer != "none":
         line["peer"] = {

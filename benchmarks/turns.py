@@ -68,6 +68,24 @@ def in_turns(
     return found
 
 
+def compare(
+    sides: Sequence[tuple[str, Worker, dict[str, Any]]], precision: str, rounds: int, seconds: float
+) -> tuple[dict[str, list[float]], float]:
+    """`in_turns` of warmed-up sides, and the best matrix-product rate that any worker reached before or after them.
+
+    Ends the workers. A first question builds and compiles; a worker answers verb="peak" with operations a second.
+    """
+    workers = list({id(worker): worker for _, worker, _ in sides}.values())
+    for _, worker, question in sides:
+        worker.ask(**question, seconds=0)
+    peaks = [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers]
+    found = in_turns(sides, rounds, seconds)
+    peaks += [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers]
+    for worker in workers:
+        worker.close()
+    return found, max(peaks)
+
+
 def machine() -> dict[str, Any]:
     """What a reader must know of the machine: cores, how busy it was before (1 minute), processor's matrix units."""
     flags: set[str] = set()

@@ -198,7 +198,7 @@ def ops(directory: str) -> dict[str, bool]:
     graph = dict(_fields(meta_graph))[2]  # MetaGraphDef.graph_def
     nodes = [value for field, value in _fields(graph) if field == 1]  # GraphDef.node
     for field, library in _fields(graph):
-        if field == 2:  # GraphDef.library, its .function, their .node_def
+        if field == 2:  # of GraphDef: the functions it brings, each with nodes of its own
             functions = [value for inner, value in _fields(library) if inner == 1]
             nodes += [node for function in functions for inner, node in _fields(function) if inner == 3]
     names = sorted({dict(_fields(node))[2] for node in nodes})  # NodeDef.op

@@ -62,6 +62,11 @@ def last_before(run_dir: str, step: int) -> str:
     return path_of(run_dir, older[-1]) if older else "none yet"
 
 
+def reason_of(error: Exception) -> str:
+    """Why a file could not be written, in the system's words."""
+    return getattr(error, "strerror", None) or str(getattr(error, "message", error)).split(";")[-1].strip()
+
+
 def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, keep_every: int = 0) -> str:
     """Writes the checkpoint of `step`; the newest `keep` stay, and those of every `keep_every`th step.
 
@@ -87,10 +92,9 @@ def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, ke
         for old in set(steps(run_dir, r"\..*")) - set(kept):
             _remove(run_dir, old)
     except (tf.errors.OpError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).split(";")[-1].strip()
         raise OSError(
-            f"the checkpoint of step {step} cannot be written to {folder} ({reason}); last whole one: {last}. "
-            "Make room and run the same command again."
+            f"the checkpoint of step {step} cannot be written to {folder} ({reason_of(error)}); last whole one: "
+            f"{last}. Make room and run the same command again."
         ) from None
     return path
 

@@ -240,13 +240,13 @@ class _Writing:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (OSError, tf.errors.OpError)):
-            reason = getattr(error, "strerror", None) or str(getattr(error, "message", error)).split(";")[-1].strip()
             with contextlib.suppress(OSError):  # the message names the last one that succeeded
                 self.save(self.step)
+            last = checkpoints.last_before(self.run_dir, self.step + 1)
             raise OSError(
-                f"step {self.step}: the log or the sample sheet cannot be written to {self.run_dir} ({reason}); last "
-                f"whole checkpoint: {checkpoints.last_before(self.run_dir, self.step + 1)}. Make room and run the same "
-                "command again."
+                f"step {self.step}: the log or the sample sheet cannot be written to {self.run_dir} "
+                f"({checkpoints.reason_of(error)}); last whole checkpoint: {last}. Make room and run the same command "
+                "again."
             ) from None
 
 
