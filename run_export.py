@@ -15,15 +15,18 @@ from typing import Any
 from absl import flags
 
 from export.variants import CALIBRATED, VARIANTS, chosen
-from simgan_tf import cli, files
+from simgan_tf import cli, edit, files
 from simgan_tf import config as configs
 
 FORMATS = ("saved_model", "tflite")
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
-    flags.DEFINE_string("out_dir", None, "Folder to write, replaced as a whole; default RUN_DIR/export.")
+    edit.define_model_flags()
+    flags.adopt_module_key_flags(edit)
+    flags.DEFINE_string(
+        "out_dir", None, "Folder to write, replaced as a whole; default RUN_DIR/export, or export_NAME of --pretrained."
+    )
     flags.DEFINE_list("formats", list(FORMATS), f"What to write: any of {', '.join(FORMATS)}.")
     flags.DEFINE_enum("compute", "float32", ["float32", "bfloat16"], "Convolutions of the SavedModel: bfloat16 is "
                       "faster where the CPU has AMX, or on a GPU, and off by about 0.01 of values "
@@ -172,14 +175,16 @@ def table(report: dict[str, Any]) -> str:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    out_dir = values.out_dir or os.path.join(values.run_dir, "export")
+    run_dir = edit.model_dir(values.run_dir, values.pretrained)
+    # An installed package may not be written to.
+    default = f"export_{values.pretrained}" if values.pretrained else os.path.join(run_dir, "export")
+    out_dir = values.out_dir or default
     before = _step_of(out_dir)
     # The files are checked where they will run, on a CPU; a GPU's TF32 convolutions alone are 1e-3 off.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
     report = export(
-        values.run_dir, out_dir, values.formats, values.records_dir, command, values.variants, values.force,
-        values.compute,
+        run_dir, out_dir, values.formats, values.records_dir, command, values.variants, values.force, values.compute
     )
     print(table(report))
     small = {name: facts for name, facts in report["files"].items() if "device" in facts}
@@ -191,7 +196,7 @@ def main(argv: list[str]) -> None:
             print(f"kept by --force: {name}: {small[name]['refused']}")
     if "tflite" in values.formats and values.variants is None and not values.records_dir:
         print(f"left out: {', '.join(CALIBRATED)}, which takes its ranges from training pictures: give --records_dir")
-    print(f"checked on {report['checked_on']}, against {values.run_dir} at step {report['step']}")
+    print(f"checked on {report['checked_on']}, against {values.pretrained or run_dir} at step {report['step']}")
     print(f"wrote {out_dir}" + (f", in place of the export of step {before}" if before else ""))
 
 

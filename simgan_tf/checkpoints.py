@@ -5,6 +5,7 @@ import os
 import re
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 from simgan_tf.files import sync, write_text
@@ -12,6 +13,7 @@ from simgan_tf.files import sync, write_text
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
+HALF = (tf.float16, tf.float32)  # stored in half the bytes, by simgan_tf.pack; and what it fills
 # What TensorFlow raises for missing, cut and changed files; a checksum that fails is a bare OpError.
 DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
 # And what is none: it may go away, and the next save deletes whatever is newer than the checkpoint that was taken.
@@ -115,6 +117,26 @@ def restore_parts(run_dir: str, parts: Parts) -> int:
     return _newest_whole(run_dir, parts, steps(run_dir), others_allowed=True)
 
 
+def restore_step(run_dir: str, parts: Parts, step: int) -> int:
+    """As `restore_parts`, from the checkpoint of `step` and no other; returns `step`.
+
+    Raises: FileNotFoundError where there is none of that step, naming those that there are; ValueError where it is
+    damaged or one of other networks.
+    """
+    found = steps(run_dir)
+    if step not in found:
+        raise FileNotFoundError(
+            f"{run_dir!r} has no checkpoint of step {step}; it has those of {', '.join(map(str, found)) or 'none'}."
+        )
+    try:
+        _fill(path_of(run_dir, step), parts, others_allowed=True)
+    except PASSING:
+        raise
+    except DAMAGE as error:
+        raise ValueError(f"{path_of(run_dir, step)} is damaged ({type(error).__name__}); take another step.") from None
+    return step
+
+
 def _newest_whole(run_dir: str, parts: Parts, found: list[int], others_allowed: bool) -> int:
     for step in steps(run_dir, r"\..*"):
         if step > found[-1]:
@@ -138,15 +160,23 @@ def _newest_whole(run_dir: str, parts: Parts, found: list[int], others_allowed: 
 
 
 def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
-    """Assigns every variable its value in the file, whose checksums TensorFlow compares as it reads."""
+    """Assigns every variable its value in the file, whose checksums TensorFlow compares as it reads.
+
+    A float32 variable takes float16 too, which `simgan_tf.pack` writes; every other type must be the variable's own.
+    """
     reader = tf.train.load_checkpoint(path)
-    shapes = reader.get_variable_to_shape_map()
+    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     wanted = {f"{part}/v/{i:04d}{VALUE}": v for part, variables in parts.items() for i, v in enumerate(variables)}
     here = {name.split("/v/")[0] for name in wanted}
     differing = [
         f"{_spoken(name)} is {shapes.get(name, 'missing')} there, {list(variable.shape)} now"
         for name, variable in wanted.items()
         if shapes.get(name) != list(variable.shape)
+    ]
+    differing += [
+        f"{_spoken(name)} is {dtypes[name].name} there, {variable.dtype.name} now"
+        for name, variable in wanted.items()
+        if name in dtypes and dtypes[name] != variable.dtype and (dtypes[name], variable.dtype) != HALF
     ]
     for name in sorted(shapes):
         part = name.split("/v/")[0]
@@ -159,7 +189,7 @@ def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
         )
     values = [reader.get_tensor(name) for name in wanted]
     for variable, value in zip(wanted.values(), values, strict=True):
-        variable.assign(value)
+        variable.assign(value.astype(variable.dtype.as_numpy_dtype) if value.dtype == np.float16 else value)
 
 
 def _spoken(name: str) -> str:

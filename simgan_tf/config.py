@@ -54,6 +54,11 @@ class Config:
     trunk_skip: bool = setting(False, "add the encoder's output to the trunk's; A6")
     decoder: str = setting("transposed", "how G doubles its size; resize = nearest and a 3x3 convolution; A7")
     output: str = setting("conv3", "the layer that makes the picture; transposed = G's second doubling itself; A8")
+    image_skip: str = setting(
+        "none",
+        "what of the picture is added to G's last convolution, before the tanh: all of it, so that G learns the "
+        "change, or its fine lightness (detail), so that G learns the colours; paper: none",
+    )
     first_norm: bool = setting(False, "batch norm after the first convolutions of G and D too; A9")
     ca_size: int = setting(128, "Z, dimensions of the conditioning code; A18")
     noise: str = setting("normal", "epsilon of the conditioning code; truncated = at two sigma; A21")
@@ -79,11 +84,17 @@ class Config:
     own_text: float = setting(
         0.0, "share of a batch edited by its own sentence and held to stay as it is; paper: none; A17"
     )
+    d_augment: str = setting(
+        "none",
+        "what is done to every picture D sees, differentiably; shift_cut = moved by up to 1/8, a square half as wide "
+        "blanked; paper: none",
+    )
     # Optimisation
     batch_size: int = setting(16, "pictures, on all devices together; paper")
     epochs: int = setting(600, "passes over the training pictures; paper")
     steps: int = setting(0, "length of the training; 0 = epochs x floor(training pictures / batch_size)")
     learning_rate: float = setting(2e-4, "Adam's, of both networks; paper")
+    d_learning_rate: float = setting(0.0, "Adam's, of D alone; 0 = learning_rate, the paper")
     halve_epochs: int = setting(50, "epochs after which the rate is halved, again and again; 0 = never; paper")
     beta1: float = setting(0.5, "Adam's first momentum; A26")
     beta2: float = setting(0.999, "Adam's second momentum; TensorFlow 1's")
@@ -163,12 +174,14 @@ CHOICES = {
     "fuse": ("conv_relu", "conv", "1x1_relu", "none"),
     "decoder": ("transposed", "resize"),
     "output": ("conv3", "conv7", "transposed"),
+    "image_skip": ("none", "picture", "detail"),
     "noise": ("normal", "truncated"),
     "d_layout": ("a", "b", "c"),
     "mismatch": ("roll", "other_class"),
     "kl_reduction": ("mean", "sum"),
     "cycle_code": ("mean", "sampled"),
     "statistics": ("edited", "both"),
+    "d_augment": ("none", "shift_cut"),
     "precision": ("auto", "float32", "mixed_bfloat16", "mixed_float16"),
     "batch_statistics": ("synchronised", "replica"),
 }
@@ -179,6 +192,7 @@ NOT_NEGATIVE = (
     "kl_weight",
     "mismatched_weight",
     "edited_weight",
+    "d_learning_rate",
     "epochs",
     "steps",
     "halve_epochs",
@@ -201,6 +215,17 @@ CHANGEABLE = (
     "xla",
 )
 
+# Parts of presets.
+SMALL: dict[str, Any] = dict(
+    image_size=64, load_size=76, width=32, units=6, d_width=32, steps=6_000, halve_epochs=5, sample_every=500,
+    checkpoint_every=250, keep_every=500,
+)  # fmt: skip
+LARGER: dict[str, Any] = dict(image_size=128, load_size=152)
+SHIPPED: dict[str, Any] = dict(
+    image_skip="detail", decoder="resize", own_text=0.25, cycle_weight=3.0, kl_weight=0.1, ema_decay=0.999,
+    learning_rate=3e-4,
+)
+
 PRESETS = {
     # The paper's two trainings: 256x256, batch 16, 600 epochs, Adam 2e-4 halved every 50, weights 1/10/1.
     "simgan_cub": Config(sentences=BIRD_SENTENCES),
@@ -209,19 +234,23 @@ PRESETS = {
     "simgan_sis_wide": Config(width=128),
     "simgan_d_b": Config(d_layout="b"),
     "simgan_d_c": Config(d_layout="c"),
-    # Differs: 64x64, half the width, 6 units instead of 16, because two CPU cores give about 30 of these images a
-    # second; D has 6 convolutions instead of 8, because 64 is halved to 4 in two stages fewer.
-    "simgan_oxford102_64": Config(
-        image_size=64,
-        load_size=76,
-        width=32,
-        units=6,
-        d_width=32,
-        steps=6_000,
-        halve_epochs=5,
-        sample_every=500,
-        checkpoint_every=250,
-    ),
+    # The paper's objective for modest hardware. Differs: 64x64 or 128x128, half the width, 6 units instead of 16: two
+    # CPU cores give 20 to 40 images of 64x64 a second, and a quarter of that at 128x128; D has 6 or 7 convolutions
+    # instead of 8: it halves down to 4x4 in fewer stages; the 600 epochs, halved every 50, become the steps that some
+    # hours give, halved every few epochs.
+    "simgan_oxford102_64": Config(**SMALL),
+    "simgan_cub_64": Config(**SMALL, sentences=BIRD_SENTENCES),
+    "simgan_oxford102_128": Config(**SMALL | LARGER),
+    "simgan_cub_128": Config(**SMALL | LARGER, sentences=BIRD_SENTENCES),
+    # What the models in simgan_tf/pretrained were trained with. Differs: image_skip, because a G that has minutes to
+    # learn otherwise spends them on drawing edges anew; decoder, because transposed convolutions leave a checkerboard;
+    # lambda_c of 3, because at 10 a G that has learnt to keep details changes colours less and less; own_text and a
+    # tenth of lambda_ca, as in simgan_demo; ema_decay; a higher rate, because there are few epochs. The README's
+    # ablation says what each of them does.
+    "simgan_oxford102_64_shipped": Config(**SMALL | SHIPPED),
+    "simgan_cub_64_shipped": Config(**SMALL | SHIPPED | {"halve_epochs": 8}, sentences=BIRD_SENTENCES),
+    "simgan_oxford102_128_shipped": Config(**SMALL | LARGER | SHIPPED),
+    "simgan_cub_128_shipped": Config(**SMALL | LARGER | SHIPPED | {"halve_epochs": 8}, sentences=BIRD_SENTENCES),
     # Differs: 64x64, a quarter of the width and 4 units, to fit `make demo` on two CPU cores, D as above; twice the
     # rate, halved every 4 epochs, because there are 8 epochs, not 600; own_text, because the demo's backgrounds do not
     # go with its flowers, so that nothing else says which way round a background is right; a tenth of lambda_ca,

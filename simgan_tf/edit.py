@@ -1,6 +1,6 @@
 """Edits a picture by a sentence with a trained run; the Editor is what evaluation and export stand on.
 
-python -m simgan_tf.edit --run_dir=runs/demo --image=flower.jpg --text="this flower has purple petals" --out=edit.png
+python -m simgan_tf.edit --pretrained=flowers --image=flower.jpg --text="this flower has purple petals" --out=edit.png
 """
 
 import dataclasses
@@ -18,16 +18,55 @@ if TYPE_CHECKING:
     from simgan_tf.text.encoders import TextEncoder
 
 
+PRETRAINED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained")
+
+
+def pretrained_names() -> list[str]:
+    """Names of the models inside this package."""
+    found = os.listdir(PRETRAINED) if os.path.isdir(PRETRAINED) else []
+    return sorted(name for name in found if os.path.isfile(os.path.join(PRETRAINED, name, "config.json")))
+
+
+def define_model_flags() -> None:
+    """--run_dir and --pretrained, of which `model_dir` takes one."""
+    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.")
+    flags.DEFINE_string(
+        "pretrained", None, f"A model inside this package instead: one of {', '.join(pretrained_names()) or 'none'}."
+    )
+
+
+def model_dir(run_dir: str | None, pretrained: str | None) -> str:
+    """The run directory that the two flags name: a model inside this package is one.
+
+    Raises: ValueError where not exactly one is given, or no model is called that.
+    """
+    names = ", ".join(pretrained_names()) or "none"
+    if (run_dir is None) == (pretrained is None):
+        given = "neither is" if run_dir is None else f"--run_dir={run_dir} and --pretrained={pretrained} are both"
+        raise ValueError(
+            f"{given} given: give --run_dir=RUN, what run_train.py wrote, or --pretrained=NAME, of: {names}."
+        )
+    if pretrained is None:
+        return run_dir
+    if pretrained not in pretrained_names():
+        raise ValueError(f"--pretrained={pretrained!r} is no model of this package; it has: {names}.")
+    return os.path.join(PRETRAINED, pretrained)
+
+
 class Editor:
-    """A run directory, ready to edit: config, text encoder, generator of the newest checkpoint, in float32.
+    """A run directory, ready to edit: config, text encoder, generator of a checkpoint, in float32.
 
     config, method, text_encoder (of any kind, see simgan_tf.text.encoders): as trained. step: of the checkpoint.
+    part: of the checkpoint, which the generator's weights come from.
     Raises: FileNotFoundError or ValueError where run_dir holds no finished text encoder, config or checkpoint.
     """
 
-    def __init__(self, run_dir: str, text_encoder: "TextEncoder | None" = None) -> None:
-        """text_encoder: in place of run_dir/text_encoder, which a run on recorded embeddings has not."""
-        from simgan_tf import training
+    def __init__(self, run_dir: str, text_encoder: "TextEncoder | None" = None, step: int | None = None) -> None:
+        """text_encoder: in place of run_dir/text_encoder, which a run on recorded embeddings has not.
+
+        step: of the checkpoint; None = the newest whole one.
+        """
+        from simgan_tf import checkpoints
         from simgan_tf.methods import METHODS
         from simgan_tf.text import encoders
 
@@ -45,8 +84,12 @@ class Editor:
                 f"{run_dir}/text_encoder is not the one this run was trained with; put the old one back or train anew."
             )
         self.method = METHODS[self.config.method](self.config, self.text_encoder.dim)
-        part = "generator_ema" if config.ema_decay else "generator"
-        self.step = training.restore_part(run_dir, part, self.method.variables()["generator"])
+        self.part = "generator_ema" if config.ema_decay else "generator"
+        parts = {self.part: self.method.variables()["generator"]}
+        if step is None:
+            self.step = checkpoints.restore_parts(run_dir, parts)
+        else:
+            self.step = checkpoints.restore_step(run_dir, parts, step)
 
     def read(self, path: str) -> "np.ndarray":
         """The picture of a file as the generator takes it: [S, S, 3] float32 in [-1, 1].
@@ -108,7 +151,7 @@ class Editor:
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
+    define_model_flags()
     flags.DEFINE_string("image", None, "The picture to edit: any size, any mode.", required=True)
     flags.DEFINE_string("text", None, "What it should show, e.g. 'this flower has purple petals'.", required=True)
     flags.DEFINE_string("out", None, "Sheet to write, .png or .jpg: source, then the edits.", required=True)
@@ -121,8 +164,9 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     pictures.check_image_name(values.out)
+    run_dir = model_dir(values.run_dir, values.pretrained)
     cli.start_tensorflow()
-    editor = Editor(values.run_dir)
+    editor = Editor(run_dir)
     unknown = [word for text in (values.text, values.to_text or "") for word in editor.text_encoder.unknown_words(text)]
     image = editor.read(values.image)
     if values.to_text is not None:
@@ -135,7 +179,8 @@ def main(argv: list[str]) -> None:
     if unknown:
         shown = (word if word.isprintable() else repr(word) for word in dict.fromkeys(unknown))
         print(f"unknown to the text encoder: {', '.join(shown)}")
-    print(f"wrote {values.out}: the source and {len(edits)} edits, by {values.run_dir} at step {editor.step}")
+    model = values.pretrained or run_dir
+    print(f"wrote {values.out}: the source and {len(edits)} edits, by {model} at step {editor.step}")
 
 
 if __name__ == "__main__":

@@ -158,8 +158,10 @@ def choose(name: str) -> Replicas:
 def precision(name: str) -> str:
     """The precision that --precision=`name` means on this machine; "auto" is resolved, everything else stays.
 
-    auto: mixed_bfloat16 on GPUs of compute capability 8.0 or more, and on a CPU with AMX; else float32.
-    Differs: a CPU with AVX512-BF16 but without AMX also takes float32; there bfloat16 was slower in every trial.
+    auto: mixed_bfloat16 on GPUs of compute capability 8.0 or more, on a CPU with AMX, and on AMD's with AVX512-BF16;
+    else float32.
+    Differs: an Intel CPU with AVX512-BF16 but without AMX takes float32; bfloat16 was slower there in every trial, and
+    1.7 times as fast on AMD's.
     """
     if name != "auto":
         return name
@@ -167,13 +169,15 @@ def precision(name: str) -> str:
     if gpus:
         capable = [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
         return "mixed_bfloat16" if min(capable) >= (8, 0) else "float32"
-    return "mixed_bfloat16" if "amx_bf16" in _cpu_flags() else "float32"
+    facts = _cpu_facts()
+    fast = "amx_bf16" in facts or {"AuthenticAMD", "avx512_bf16"} <= facts
+    return "mixed_bfloat16" if fast else "float32"
 
 
-def _cpu_flags() -> set[str]:
-    """Names of what the processor can do; empty where the system does not tell."""
+def _cpu_facts() -> set[str]:
+    """The processor's maker and the names of what it can do; empty where the system does not tell."""
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            return {flag for line in file if line.startswith("flags") for flag in line.split()}
+            return {word for line in file if line.startswith(("flags", "vendor_id")) for word in line.split()}
     except OSError:
         return set()

@@ -91,18 +91,18 @@ def claim(
     configs.save(config, run_dir, dataset=dataset, text_encoder=text_encoder, command=command, **kept)
 
 
-def restore_part(run_dir: str, part: str, variables: list[tf.Variable]) -> int:
-    """Fills one part's variables, such as the generator's, from the newest whole checkpoint; returns its step."""
-    return checkpoints.restore_parts(run_dir, {part: variables})
-
-
 def start_from(run_dir: str, method: Any) -> int:
     """Fills both networks, and neither optimizer nor step, from another run; returns the step they were at.
 
+    From a run of another image_size G alone, which is convolutions; D, which has other layers, begins anew.
     Raises: FileNotFoundError or ValueError where `run_dir` holds no checkpoint of such networks.
     """
     variables = method.variables()
-    step = checkpoints.restore_parts(run_dir, {part: variables[part] for part in ("generator", "discriminator")})
+    size, now = configs.load(run_dir)[0].image_size, method.config.image_size
+    parts = ("generator", "discriminator") if size == now else ("generator",)
+    step = checkpoints.restore_parts(run_dir, {part: variables[part] for part in parts})
+    if size != now:
+        print(f"{run_dir} is of {size}x{size} pictures: D begins anew")
     method.restart_average()
     return step
 

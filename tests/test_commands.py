@@ -40,6 +40,20 @@ def test_the_same_command_goes_on(path, tmp_path):
     assert "units 1 there, 2 now" in said
 
 
+def test_an_earlier_step_is_measured_beside_the_newest(path):
+    """Its results have a name of their own and are those of its weights; a step that is not there is refused."""
+    places = f"--run_dir={path / 'run'}", f"--records_dir={path / 'records'}"
+    run("-m", "simgan_tf.evaluation", *places, "--limit=4")
+    run("-m", "simgan_tf.evaluation", *places, "--limit=4", "--step=2")
+    newest, earlier = (
+        json.loads((path / "run" / f"results-test-4{name}.json").read_text()) for name in ("", "-step2")
+    )
+    assert (newest["step"], earlier["step"]) == (4, 2) and newest["change_l1"] != earlier["change_l1"]
+    assert "has no checkpoint of step 3; it has those of 2, 4" in refused(
+        "-m", "simgan_tf.evaluation", *places, "--step=3"
+    )
+
+
 def test_evaluation_writes_results_and_sheets(path):
     done = run(
         "-m", "simgan_tf.evaluation", f"--run_dir={path / 'run'}", f"--records_dir={path / 'records'}", "--figures"
@@ -50,7 +64,7 @@ def test_evaluation_writes_results_and_sheets(path):
     assert results["diversity"] > 0
     assert results["step"] == 4 and results["pictures"] == 6  # 2 test classes x 3
     assert {p.name for p in (path / "run" / "figures").iterdir()} == {
-        f"{name}.png" for name in ("edits", "samples", "interpolation", "curves")
+        f"{name}.png" for name in ("edits", "first32", "samples", "interpolation", "teaser", "curves")
     }
 
 

@@ -21,6 +21,27 @@ def test_paper_presets_hold_the_papers_numbers(name):
     assert (config.mismatched_weight, config.edited_weight) == (1, 1)
 
 
+@pytest.mark.parametrize("name", ["oxford102_64", "oxford102_128", "cub_64", "cub_128"])
+def test_presets_for_modest_hardware_keep_the_papers_objective(name):
+    """Smaller networks and a shorter schedule; every field of the networks' kind and of Eq. 4 is the paper preset's."""
+    config, paper = PRESETS[f"simgan_{name}"], PRESETS[f"simgan_{name.split('_')[0]}"]
+    assert set(configs.differences(config, paper)) == {
+        "image_size", "load_size", "width", "units", "d_width", "steps", "halve_epochs", "sample_every",
+        "checkpoint_every", "keep_every",
+    }  # fmt: skip
+    assert config.image_size == int(name.split("_")[1]) and config.load_size * 64 == config.image_size * 76
+
+
+@pytest.mark.parametrize("name", ["oxford102_64", "oxford102_128", "cub_64", "cub_128"])
+def test_shipped_presets_differ_from_the_papers_objective_where_they_say(name):
+    config, plain = PRESETS[f"simgan_{name}_shipped"], PRESETS[f"simgan_{name}"]
+    found = configs.differences(config, plain)
+    assert set(found) - {"halve_epochs"} == {
+        "image_skip", "decoder", "own_text", "cycle_weight", "kl_weight", "ema_decay", "learning_rate"
+    }  # fmt: skip
+    assert (config.adversarial_weight, config.cycle_weight, config.kl_weight) == (1, 3, 0.1)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

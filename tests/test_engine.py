@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from data import pipeline
 from simgan_tf import checkpoints, strategy, training
+from simgan_tf import config as configs
 from simgan_tf.edit import Editor
 from simgan_tf.methods.simgan import SIMGAN
 from tests import engine_process
@@ -66,6 +67,7 @@ def one_device(tmp_path_factory):
     """Three steps of engine_process.CONFIG on one device, a checkpoint each."""
     run_dir = str(tmp_path_factory.mktemp("one"))
     engine_process.train(run_dir)
+    configs.save(engine_process.CONFIG, run_dir)
     return run_dir
 
 
@@ -338,14 +340,32 @@ def test_xla_changes_nothing_but_rounding():
 
 
 def test_auto_precision_is_the_hardwares():
-    """On a CPU bfloat16 with AMX alone; what is named stays."""
+    """On a CPU bfloat16 with AMX, or on AMD's with AVX512-BF16; what is named stays."""
     for name in ("float32", "mixed_bfloat16", "mixed_float16"):
         assert strategy.precision(name) == name
     if tf.config.list_physical_devices("GPU") or not os.path.exists("/proc/cpuinfo"):
         pytest.skip("no CPU of a Linux machine")
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-        amx = " amx_bf16 " in file.read().replace("\n", " ")
-    assert strategy.precision("auto") == ("mixed_bfloat16" if amx else "float32")
+        text = file.read().replace("\n", " ")
+    fast = " amx_bf16 " in text or (" avx512_bf16 " in text and "AuthenticAMD" in text)
+    assert strategy.precision("auto") == ("mixed_bfloat16" if fast else "float32")
+
+
+@pytest.mark.parametrize(
+    "facts, expected",
+    [
+        (set(), "float32"),
+        ({"GenuineIntel", "avx512_bf16"}, "float32"),
+        ({"GenuineIntel", "avx512_bf16", "amx_bf16"}, "mixed_bfloat16"),
+        ({"AuthenticAMD", "avx2"}, "float32"),
+        ({"AuthenticAMD", "avx512_bf16"}, "mixed_bfloat16"),
+    ],
+)
+def test_auto_precision_of_processors(facts, expected, monkeypatch):
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("a GPU decides here, not the processor")
+    monkeypatch.setattr(strategy, "_cpu_facts", lambda: facts)
+    assert strategy.precision("auto") == expected
 
 
 # -------------------------------------------------------------------------------------------- averages, norms, weights
@@ -411,6 +431,19 @@ def test_a_run_starts_from_anothers_networks(one_device):
     assert all(np.abs(moment).max() == 0 for moment in method.g_optimizer._momentums)
     with pytest.raises(ValueError, match=r"generator variable 0 is \[3, 3, 3, 4\] there, \[3, 3, 3, 8\] now"):
         training.start_from(one_device, method_of(width=8))
+
+
+def test_a_run_of_larger_pictures_starts_from_g_alone(one_device, capsys):
+    """32x32 from 16x16: G's convolutions are the same, D has one more."""
+    method = method_of(image_size=32, load_size=38)
+    before = [variable.numpy() for variable in method.variables()["discriminator"]]
+    assert training.start_from(one_device, method) == 3
+    there = held(one_device, 3)
+    for i, variable in enumerate(method.variables()["generator"]):
+        np.testing.assert_array_equal(variable, there[f"generator/v/{i:04d}/.ATTRIBUTES/VARIABLE_VALUE"])
+    for old, variable in zip(before, method.variables()["discriminator"], strict=True):
+        np.testing.assert_array_equal(old, variable)
+    assert "is of 16x16 pictures: D begins anew" in capsys.readouterr().out
 
 
 def test_a_dry_run_describes_and_writes_nothing(path, tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
 from data import painter
 from data.pipeline import Split
@@ -52,6 +53,36 @@ def test_diversity_is_the_mean_over_pairs():
     np.testing.assert_allclose(metrics.diversity(samples[:1].repeat(2, axis=0), np.ones([1, 2, 2], bool)), [0.0])
 
 
+def test_checkerboard_share_is_one_of_a_checkerboard_and_none_of_a_wave():
+    """All energy of a board of single pixels is at (S/2, S/2), of stripes two wide at S/4; a wave over the picture has
+    its own frequency alone, a grey picture none; half a board's tone over a wave of that energy is a half."""
+    y, x = np.mgrid[:16, :16]
+    board, stripes = 0.5 * (-1.0) ** (x + y), np.where(x % 4 < 2, 0.5, -0.5)
+    wave = np.sqrt(0.5) * np.cos(2 * np.pi * (x + y) / 16)  # mean square 0.25 as the board's
+    pictures = np.stack([board, stripes, wave, np.full([16, 16], 0.3), board + wave])[..., None].repeat(3, axis=-1)
+    np.testing.assert_allclose(metrics.checkerboard_share(pictures), [1, 1, 0, 0, 0.5], atol=1e-9)
+
+
+def test_checkerboard_share_against_plain_sums():
+    """A discrete Fourier transform written out, on noise."""
+    picture = np.random.default_rng(0).uniform(-1, 1, [8, 8, 3])
+    tone = (picture + 1) / 2 @ [0.299, 0.587, 0.114]
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(8), np.arange(8)) / 8)
+    energy = np.abs(waves @ (tone - tone.mean()) @ waves.T) ** 2
+    wanted = sum(energy[i, j] for i in range(8) for j in range(8) if i in (2, 4, 6) or j in (2, 4, 6))
+    np.testing.assert_allclose(metrics.checkerboard_share(picture[None]), [wanted / energy.sum()])
+
+
+def test_laplacian_variance():
+    """A ramp has none; on a board of 0 and 1 the Laplacian is 4 and -4: variance 16; noise as scipy gives it."""
+    y, x = np.mgrid[:6, :6]
+    pictures = np.stack([x / 5 * 2 - 1, (-1.0) ** (x + y)])[..., None].repeat(3, axis=-1)
+    np.testing.assert_allclose(metrics.laplacian_variance(pictures), [0, 16], atol=1e-9)
+    noise = np.random.default_rng(0).uniform(-1, 1, [1, 9, 7, 3])
+    tone = (noise[0] + 1) / 2 @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(metrics.laplacian_variance(noise), [ndimage.laplace(tone)[1:-1, 1:-1].var()])
+
+
 class Painter:
     """A method that paints by rule: a sentence is its colour's number; the flower's half gets that colour plus 0.02 x
     noise, the other half becomes 0.1 lighter. Its text encoder gives the number of the first colour in a sentence."""
@@ -78,7 +109,8 @@ class Painter:
 def test_measure_by_hand():
     """Four 4x4 pictures, left half the flower. Every edit has the asked colour, and none judged by another's sentence
     unless they agree; outside, 0.1 of [-1, 1] is 0.05; samples differ by 0.02 and 0.04 (pairs 0.02, 0.04, 0.02), in
-    [0, 1] units 0.04 / 3; the way back paints the own colour again and lightens once more, on half of it."""
+    [0, 1] units 0.04 / 3; the way back paints the own colour again and lightens once more, on half of it. The edit by
+    the own caption paints what is there and lightens half of it by 0.05."""
     names = ["red", "yellow", "blue", "white"]
     images = np.zeros([4, 4, 4, 3], np.float32)
     for image, name in zip(images, names, strict=True):
@@ -93,6 +125,9 @@ def test_measure_by_hand():
     assert found["background_l1_mean"] == pytest.approx(0.05, rel=1e-5)
     assert found["diversity"] == pytest.approx(0.04 / 3, rel=1e-4)
     assert found["cycle_l1"] == pytest.approx(0.05, rel=1e-5)
+    assert found["reconstruction_l1"] == pytest.approx(0.025, rel=1e-5)
     assert found["colour_chance"] < 1.0
     without = measure(Painter(), images, None, split, samples=3, seed=0)
-    assert without.keys() == {"change_l1", "diversity", "cycle_l1"}
+    assert without.keys() == {
+        "change_l1", "diversity", "cycle_l1", "reconstruction_l1", "checkerboard", "sharpness"
+    }  # fmt: skip

@@ -16,7 +16,7 @@ from export import device_example
 from export.serving import client
 from export.web import __main__ as web
 from export.web import serve
-from simgan_tf import edit
+from simgan_tf import edit, pack
 from simgan_tf.evaluation import __main__ as evaluation
 from simgan_tf.text import nearest
 from simgan_tf.text import train as text
@@ -26,9 +26,10 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = {"benchmarks.inference": inference, "benchmarks.train_step": train_step,
             "data.archives": archives, "data.build": build, "data.doctor": doctor, "data.embed": embed,
             "data.show": show, "simgan_tf.text.nearest": nearest, "simgan_tf.text.train": text,
-            "run_train.py": run_train, "simgan_tf.edit": edit, "simgan_tf.evaluation": evaluation,
-            "run_export.py": run_export, "export.device_example": device_example, "export.serving.client": client,
-            "export.web": web, "export.web.serve": serve}  # fmt: skip
+            "run_train.py": run_train, "simgan_tf.edit": edit, "simgan_tf.pack": pack,
+            "simgan_tf.evaluation": evaluation, "run_export.py": run_export,
+            "export.device_example": device_example, "export.serving.client": client, "export.web": web,
+            "export.web.serve": serve}  # fmt: skip
 
 
 def test_every_deviation_has_its_row():

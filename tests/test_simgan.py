@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from simgan_tf.config import PRESETS
-from simgan_tf.layers import BatchNorm
+from simgan_tf.layers import BatchNorm, shift_and_cut
 from simgan_tf.methods.simgan import SIMGAN, Adam, Discriminator, Generator, correlation, mismatched
 from tests.conftest import EMBEDDING, TINY, random_batch
 
@@ -127,7 +127,9 @@ SWITCHES = [
     {"d_layout": "b"}, {"d_layout": "c", "image_size": 64, "load_size": 64}, {"mismatch": "other_class"},
     {"same_mismatch": False}, {"kl_reduction": "sum"}, {"cycle_code": "sampled"}, {"statistics": "both"},
     {"precision": "mixed_bfloat16"},
-    {"own_text": 0.25}, {"units": 0}, {},
+    {"own_text": 0.25}, {"units": 0}, {"image_skip": "picture"},
+    {"image_skip": "picture", "precision": "mixed_bfloat16"}, {"image_skip": "detail"},
+    {"d_augment": "shift_cut"}, {"d_learning_rate": 1e-4}, {},
 ]  # fmt: skip
 
 
@@ -259,6 +261,43 @@ def test_own_text_holds_its_share_of_the_batch_to_stay(batch):
     assert terms["g_kl"] == pytest.approx(np.mean((tf.exp(2 * log_sigma) + mean**2 - 1) / 2 - log_sigma), rel=1e-4)
     expected = terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"] + terms["g_own"]
     assert terms["g_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_image_skip_keeps_the_picture_where_g_makes_nothing(batch):
+    """With a last convolution of zeros: the picture itself, cut to +-0.95."""
+    method = method_of(image_skip="picture")
+    for weight in method.generator.to_image.weights:
+        weight.assign(tf.zeros_like(weight))
+    edited = method.edit(batch["image"], batch["embedding"], tf.zeros([4, TINY.ca_size]))
+    np.testing.assert_allclose(edited, np.clip(batch["image"], -0.95, 0.95), atol=1e-6)
+
+
+def test_ds_own_learning_rate(batch):
+    method = method_of(d_learning_rate=5e-5, halve_epochs=0)
+    assert float(method.d_optimizer.learning_rate) == pytest.approx(5e-5)
+    assert float(method.g_optimizer.learning_rate) == pytest.approx(2e-4)
+    assert float(method_of(halve_epochs=0).d_optimizer.learning_rate) == pytest.approx(2e-4), "0 = G's"
+
+
+def test_d_sees_real_and_edited_pictures_shifted_and_cut_and_g_learns_through_it(batch, monkeypatch):
+    """D's three calls get pictures with a hole of zeros; the draws differ between kinds and steps, not between the
+    update of D and that of G, which judge the same edit."""
+    method = method_of(d_augment="shift_cut")
+    seen = []
+    call = type(method.discriminator).features
+    monkeypatch.setattr(
+        type(method.discriminator), "features", lambda self, x, *a, **k: seen.append(x) or call(self, x, *a, **k)
+    )
+    rows = method.prepare(batch, tf.constant(3, tf.int64))
+    method.update(rows)
+    real, for_d, for_g = (value.numpy() for value in seen)
+    for pictures in (real, for_d):
+        assert (pictures == 0).all(axis=-1).any(axis=(1, 2)).all()
+    np.testing.assert_array_equal(for_d, for_g)
+    np.testing.assert_array_equal(real, shift_and_cut(batch["image"], rows["seen_real"]))
+    later = method.prepare(batch, tf.constant(4, tf.int64))
+    assert len({rows[name].numpy().tobytes() for name in ("seen_real", "seen_edited")}
+               | {later[name].numpy().tobytes() for name in ("seen_real", "seen_edited")}) == 4  # fmt: skip
 
 
 def test_source_correlation():

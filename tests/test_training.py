@@ -93,7 +93,7 @@ def test_restore_part_fills_the_generator_alone(uninterrupted):
     config, run_dir, method = uninterrupted
     other = fresh(dataclasses.replace(config, seed=4))
     before = [v.numpy() for v in other.variables()["discriminator"]]
-    assert training.restore_part(run_dir, "generator", other.variables()["generator"]) == 6
+    assert checkpoints.restore_parts(run_dir, {"generator": other.variables()["generator"]}) == 6
     for mine, theirs in zip(other.variables()["generator"], method.variables()["generator"], strict=True):
         np.testing.assert_array_equal(mine, theirs)
     for old, now in zip(before, other.variables()["discriminator"], strict=True):
@@ -104,12 +104,12 @@ def test_restore_refuses_a_checkpoint_that_lacks_a_variable(uninterrupted):
     _, run_dir, method = uninterrupted
     known = method.variables()["generator"]
     with pytest.raises(ValueError, match=rf"generator variable {len(known)} is missing there, \[\] now"):
-        training.restore_part(run_dir, "generator", [*known, tf.Variable(0.0)])
+        checkpoints.restore_parts(run_dir, {"generator": [*known, tf.Variable(0.0)]})
     with pytest.raises(ValueError, match=rf"generator variable {len(known) - 1} is \[3\] there, missing now"):
-        training.restore_part(run_dir, "generator", known[:-1])
+        checkpoints.restore_parts(run_dir, {"generator": known[:-1]})
     other = [tf.Variable(tf.zeros([5])), *known[1:]]
     with pytest.raises(ValueError, match=r"generator variable 0 is \[3, 3, 3, 4\] there, \[5\] now"):
-        training.restore_part(run_dir, "generator", other)
+        checkpoints.restore_parts(run_dir, {"generator": other})
 
 
 def test_a_non_finite_term_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
@@ -247,7 +247,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(uninterrupted, tmp_pat
     copy = str(tmp_path / "run")
     shutil.copytree(run_dir, copy)
     damage(copy, 6, how)
-    assert training.restore_part(copy, "generator", fresh(config).variables()["generator"]) == 3
+    assert checkpoints.restore_parts(copy, {"generator": fresh(config).variables()["generator"]}) == 3
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 1 and "ckpt-6" in said[0] and "going back to step 3" in said[0]
     if how != "flipped bit":
@@ -257,7 +257,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(uninterrupted, tmp_pat
     assert training.train(resumed, batches, config, copy, IMAGES) == 6
     assert "from step 3" in capsys.readouterr().out
     np.testing.assert_equal(values(resumed), values(whole))
-    assert training.restore_part(copy, "generator", fresh(config).variables()["generator"]) == 6
+    assert checkpoints.restore_parts(copy, {"generator": fresh(config).variables()["generator"]}) == 6
 
 
 def test_all_checkpoints_damaged_is_an_error(uninterrupted, tmp_path):

@@ -1,13 +1,16 @@
 """Builds a static page that edits pictures in the browser, with a run's .tflite and LiteRT.js inside.
 
-python -m export.web --run_dir=runs/demo --out_dir=site
+python -m export.web --pretrained=flowers --out_dir=site
 """
 
+import contextlib
 import io
 import itertools
 import json
 import os
+import re
 import shutil
+import tempfile
 import zipfile
 from typing import Any
 
@@ -15,23 +18,33 @@ from absl import flags
 from PIL import Image
 
 from export.web import litert
-from simgan_tf import cli, files
+from simgan_tf import cli, edit, files
 from simgan_tf import config as configs
+from simgan_tf.quiet import quiet
 
 PAGE = os.path.join(litert.HERE, "page")
 FORMAT_VERSION = 1  # of contract.json and of site.json
 SAMPLES = 8
 SAMPLE_SIZE = 256  # pixels of a drawn sample
+PRETRAINED_VARIANT = "float16"  # half the bytes to download; the weights are stored so in any case
+CREDITS = os.path.join(edit.PRETRAINED, "samples", "README.md")  # of the photographs beside it
 CONTRACT = "contract.json"  # export/tflite.py's; that module starts TensorFlow, which this command does without
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("run_dir", None, "Run directory whose export the page shows.", required=True)
+    edit.define_model_flags()
+    flags.adopt_module_key_flags(edit)
     flags.DEFINE_string("out_dir", None, "Folder to write, replaced as a whole.", required=True)
-    flags.DEFINE_string("variant", None, "Which .tflite of RUN_DIR/export: its name, or what follows 'simgan' in it.")
+    flags.DEFINE_string(
+        "variant",
+        None,
+        "Which .tflite of RUN_DIR/export: its name, or what follows 'simgan' in it. With --pretrained the kind that is "
+        f"made now; default {PRETRAINED_VARIANT}.",
+    )
     flags.DEFINE_string("tflite", None, "The .tflite to take instead, from anywhere.")
     flags.DEFINE_string("records_dir", None, "Sample pictures: the first test ones of these records, which are then "
-                                             "on the page; default flowers drawn now.")  # fmt: skip
+                                             "on the page; default flowers drawn now, and for --pretrained "
+                                             "photographs of this package.")  # fmt: skip
     flags.DEFINE_string("litert", None, "Folder with @litertjs/core, for a machine without npm; default: npm ci.")
 
 
@@ -42,10 +55,12 @@ def build(
     tflite: str | None = None,
     records_dir: str | None = None,
     litert_dir: str | None = None,
+    pretrained: str | None = None,
 ) -> dict[str, Any]:
     """Writes the site as a whole or not at all; returns the content of its site.json.
 
-    variant, tflite, records_dir, litert_dir: see the flags.
+    variant, tflite, records_dir, litert_dir: see the flags. pretrained: the name by which run_dir ships in this
+    package; its .tflite is made now, unless `tflite` is given.
     Raises: ValueError, FileNotFoundError where run_dir, the .tflite, the records or LiteRT.js are not what they should
     be, or out_dir holds something else.
     """
@@ -56,12 +71,16 @@ def build(
     if os.path.exists(out_dir) and not os.path.isfile(os.path.join(out_dir, "site.json")):
         if not os.path.isdir(out_dir) or os.listdir(out_dir):
             raise ValueError(f"{out_dir!r} exists and is no page: it has no site.json. Choose another --out_dir.")
-    model = find_model(run_dir, variant, tflite)
-    contract, vocabulary = read_packed(model)
-    modules = litert.find(litert_dir)
-    samples = recorded_samples(records_dir) if records_dir else drawn_samples()
+    with contextlib.ExitStack() as stack:
+        model = None if pretrained and tflite is None else find_model(run_dir, variant, tflite)
+        modules = litert.find(litert_dir)
+        if model is None:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            model = make_model(run_dir, scratch, variant or PRETRAINED_VARIANT)
+        contract, vocabulary = read_packed(model)
+        samples, authors = choose_samples(records_dir, pretrained)
 
-    with files.replacing_folder(out_dir) as site:
+        site = stack.enter_context(files.replacing_folder(out_dir))
         shutil.copytree(PAGE, site, dirs_exist_ok=True)
         for folder in ("model", "samples"):
             os.mkdir(os.path.join(site, folder))
@@ -77,6 +96,8 @@ def build(
         shutil.copyfile(model, os.path.join(site, facts["model"]))
         if vocabulary:
             _write(site, facts["vocabulary"], vocabulary)
+        if authors:
+            shutil.copyfile(authors, os.path.join(site, "samples", "README.md"))
         for name, title, data in samples:
             facts["samples"].append({"file": f"samples/{name}", "name": title})
             _write(site, f"samples/{name}", data)
@@ -110,6 +131,24 @@ def find_model(run_dir: str, variant: str | None, tflite: str | None) -> str:
     return os.path.join(folder, f"{fitting[0]}.tflite")
 
 
+def make_model(run_dir: str, folder: str, variant: str) -> str:
+    """The .tflite of a model that ships without one, made in `folder` and held against the live model.
+
+    Raises: ValueError where there is no such variant, or it is too poor.
+    """
+    from export import variants
+
+    variants.chosen([variant], tflite=True, records=False)
+    print(f"making the {variant} .tflite of this model ...", flush=True)
+    cli.start_tensorflow()
+    with quiet():
+        from export import devices, parity
+
+        editor = edit.Editor(run_dir)
+        made, _ = devices.export(editor, folder, [variant], parity.cases(editor))
+    return os.path.join(folder, next(iter(made)))
+
+
 def read_packed(model: str) -> tuple[dict[str, Any], bytes | None]:
     """Contract and vocabulary from inside a .tflite; no vocabulary where its text encoder reads characters.
 
@@ -131,6 +170,29 @@ def read_packed(model: str) -> tuple[dict[str, Any], bytes | None]:
                          f"{FORMAT_VERSION} with tokens of int32 and the others of float32: take another variant."
                          )  # fmt: skip
     return contract, vocabulary
+
+
+def choose_samples(records_dir: str | None, pretrained: str | None) -> tuple[list[tuple[str, str, bytes]], str | None]:
+    """At most SAMPLES of `recorded_samples`, `photographs` and `drawn_samples`; the file that names their authors."""
+    if records_dir:
+        return recorded_samples(records_dir), None
+    samples = photographs(pretrained) if pretrained else []
+    authors = CREDITS if samples else None
+    if not samples or pretrained == "flowers":
+        samples += drawn_samples()
+    return samples[:SAMPLES], authors
+
+
+def photographs(name: str) -> list[tuple[str, str, bytes]]:
+    """(file name, words with author and licence, JPEG bytes) of this package's photographs for the model `name`."""
+    with open(CREDITS, encoding="utf-8") as file:
+        rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| \[([^\]]+)\]", file.read(), re.MULTILINE)
+    samples = []
+    for path, what, author, licence in rows:
+        if os.path.dirname(path) == name:
+            with open(os.path.join(os.path.dirname(CREDITS), path), "rb") as file:
+                samples.append((os.path.basename(path), f"{what}, by {author}, {licence}, cut out", file.read()))
+    return samples
 
 
 def drawn_samples() -> list[tuple[str, str, bytes]]:
@@ -181,7 +243,9 @@ def _names(site: str) -> list[str]:
 
 def main(argv: list[str]) -> None:
     v = flags.FLAGS
-    facts = build(v.run_dir, v.out_dir, v.variant, v.tflite, v.records_dir, v.litert)
+    run_dir = edit.model_dir(v.run_dir, v.pretrained)
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # as run_export.py: checked where it will run
+    facts = build(run_dir, v.out_dir, v.variant, v.tflite, v.records_dir, v.litert, v.pretrained)
     sizes = facts["files"]
     visit = sizes[facts["model"]] + sizes["litert/litert_wasm_internal.wasm.gz"]
     print(f"wrote {v.out_dir}: {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files; a visit downloads "

@@ -1,8 +1,13 @@
 """Measures a run on the pictures of a split, writes run_dir/results.json and prints it as a table.
 
 python -m simgan_tf.evaluation --run_dir=runs/demo --records_dir=runs/demo/records --figures
+
+Real photographs have no masks and no colours of their own: there every picture is asked for every word of a set in
+turn, and simgan_tf.evaluation.colours finds the flower or the bird and reads its colour. Oxford-102's captions are its
+pictures' own for some pictures only; --exact=../realdata/oxford102/pairing.csv tells the reader's check which.
 """
 
+import collections
 import json
 import os
 import platform
@@ -13,6 +18,7 @@ from typing import Any
 from absl import flags
 
 from simgan_tf import cli, files
+from simgan_tf.evaluation import metrics
 
 
 def define_flags() -> None:
@@ -22,8 +28,23 @@ def define_flags() -> None:
     flags.DEFINE_integer("samples", 3, "Edits with noise of each (picture, sentence).", lower_bound=2)
     flags.DEFINE_integer("seed", 0, "Seed of the sentences' draw and of the noise.", lower_bound=0)
     flags.DEFINE_integer("limit", 0, "Only so many pictures, at even distances in key order; 0 = all.", lower_bound=0)
+    flags.DEFINE_enum(
+        "words",
+        "auto",
+        ["auto", "none", "flowers", "birds"],
+        "Colours to ask every picture for; auto = those of Oxford-102 and CUB where the records have no masks.",
+    )
+    flags.DEFINE_string(
+        "exact",
+        "",
+        "CSV file, columns image and pairing: the colour reader is checked on pictures whose pairing is 'exact', or on "
+        "all where this is empty.",
+    )
+    flags.DEFINE_integer("step", None, "Checkpoint to measure; default the newest.", lower_bound=0)
     flags.DEFINE_boolean(
-        "figures", False, "Also write sheets of eight pictures, at even distances in key order, to run_dir/figures/."
+        "figures",
+        False,
+        "Also write sheets to run_dir/figures/: eight pictures at even distances in key order, and the first 32.",
     )
 
 
@@ -34,7 +55,7 @@ def main(argv: list[str]) -> None:
 
     from data import pipeline, records
     from simgan_tf.edit import Editor
-    from simgan_tf.evaluation import figures
+    from simgan_tf.evaluation import colours, figures
     from simgan_tf.pictures import save_image
     from simgan_tf.text.recorded import Recorded
 
@@ -43,12 +64,19 @@ def main(argv: list[str]) -> None:
     recorded = None
     if info["embeddings"] and not os.path.isdir(os.path.join(values.run_dir, "text_encoder")):
         recorded = Recorded(info, [split])  # a run on the records' embeddings: sentences are captions
-    editor = Editor(values.run_dir, recorded)
+    editor = Editor(values.run_dir, recorded, values.step)
     config = editor.config
+    whole = split
     if values.limit:
         split = split.spread(values.limit)
     images = pipeline.evaluation_images(split, config.image_size, config.load_size)
     masks = pipeline.evaluation_masks(split, config.image_size, config.load_size) if all(split.masks) else None
+    kind = colours.choose(values.words, info["dataset"], masks is not None)
+    if kind and recorded:  # these know no sentence but captions
+        if values.words != "auto":
+            raise ValueError(f"--words={kind} needs a run with a text encoder; {values.run_dir} has none.")
+        kind = ""
+    exact = colours.exact_keys(values.exact, split.keys) if kind and values.exact else np.ones(len(split), bool)
     results = {
         "method": config.method,
         "step": editor.step,
@@ -57,12 +85,14 @@ def main(argv: list[str]) -> None:
         "samples": values.samples,
         "seed": values.seed,
         **measure(editor, images, masks, split, values.samples, values.seed),
+        **(measure_words(editor, images, split, kind, exact, values.seed) if kind else {}),
         "dataset": {name: info[name] for name in ("dataset", "fingerprint")},
         "hardware": hardware(),
         "command": shlex.join(["python", "-m", "simgan_tf.evaluation", *sys.argv[1:]]),
     }
-    # results.json is the whole test split; another protocol has another name.
+    # results.json is the whole test split at the newest step; another protocol has another name.
     part = "" if values.split == "test" and not values.limit else f"-{values.split}-{values.limit or 'all'}"
+    part += "" if values.step is None else f"-step{values.step}"
     path = os.path.join(values.run_dir, f"results{part}.json")
     bad = [name for name in MEANING if not np.isfinite(results.get(name, 0.0))]
     if bad:
@@ -71,10 +101,16 @@ def main(argv: list[str]) -> None:
 
     for name in MEANING:
         if name in results:
-            print(f"{name:24s} {results[name]:8.4f}   {MEANING[name]}")
+            print(f"{name:26s} {results[name]:8.4f}   {MEANING[name]}")
+    if kind:
+        reader = results["reader"]
+        print(
+            f"{kind}: {', '.join(results['by_colour'])}; reader checked on {reader['pictures']} pictures, "
+            f"{reader['left_out']} left out whose captions name no colour or several"
+        )
     print(f"{len(images)} {values.split} pictures x {values.samples} samples at step {editor.step}; wrote {path}")
     if values.figures:
-        shown = split.spread(8)
+        shown, head = split.spread(8), whole.take(np.arange(min(32, len(whole))))
         first = pipeline.evaluation_images(shown, config.image_size, config.load_size)
         own = [captions[0] for captions in shown.captions]
         sentences = own[: len(config.sentences)] if recorded else list(config.sentences)
@@ -83,11 +119,22 @@ def main(argv: list[str]) -> None:
             "edits": figures.edits(editor.method, editor.text_encoder, first, own, sentences),
             "samples": figures.samples(editor, first[:4], other, 6, values.seed),
             "interpolation": figures.interpolation(editor, first[:4], one, other, 8),
-            "curves": figures.curves(values.run_dir),
+            "teaser": figures.teaser(editor, first, sentences, values.seed),
+            "first32": figures.edits(
+                editor.method,
+                editor.text_encoder,
+                pipeline.evaluation_images(head, config.image_size, config.load_size),
+                [captions[0] for captions in head.captions],
+                sentences,
+                size=max(64, config.image_size),
+            ),
         }
+        if os.path.exists(os.path.join(values.run_dir, "metrics.jsonl")):  # a packed model has none
+            sheets["curves"] = figures.curves(values.run_dir)
+        folder = os.path.join(values.run_dir, "figures" + ("" if values.step is None else f"-step{values.step}"))
         for name, sheet in sheets.items():
-            save_image(sheet, os.path.join(values.run_dir, "figures", f"{name}.png"))
-        print(f"wrote {', '.join(sheets)} to {os.path.join(values.run_dir, 'figures')}")
+            save_image(sheet, os.path.join(folder, f"{name}.png"))
+        print(f"wrote {', '.join(sheets)} to {folder}")
 
 
 def hardware() -> str:
@@ -99,17 +146,26 @@ def hardware() -> str:
     return f"{os.cpu_count()} x {name}"
 
 
-# What each number is, for the table; the protocol stands in `measure`.
+# What each number is, for the table; the protocols stand in `measure` and `measure_words`.
 MEANING = {
     "colour_accuracy": "edits whose dominant colour inside the mask is the one the sentence names",
     "colour_accuracy_mean": "the same, of the edits by the code's mean",
+    "colour_agreement": "edits in which the reader reads the word that was asked for",
+    "colour_agreement_mean": "the same, of the edits by the code's mean",
+    "colour_agreement_new": "the same as colour_agreement, without words that the reader reads in the source",
+    "colour_agreement_new_mean": "the same, of the edits by the code's mean",
+    "colour_agreement_relative": "colour_agreement / colour_reader",
     "colour_chance": "the edits judged by sentences of other pictures",
     "colour_reader": "unedited pictures whose own colour the reader gets right",
+    "colour_reader_all": "the same, also by captions that are not surely the picture's own",
     "background_l1": "mean |edited - source| outside the mask, [0, 1] units",
     "background_l1_mean": "the same, of the edits by the code's mean",
     "change_l1": "mean |edited - source| over the whole picture",
     "diversity": "mean pairwise L1 of the samples, inside the mask where there is one",
     "cycle_l1": "mean |reconstructed - source|",
+    "reconstruction_l1": "mean |edited by the own caption - source|, by the code's mean",
+    "checkerboard": "energy at periods of 2 and 4 pixels in the edits by the code's mean, 1 = as in the pictures",
+    "sharpness": "variance of the Laplacian of the edits by the code's mean, 1 = as in the pictures",
 }
 
 
@@ -119,14 +175,14 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
     Each picture gets one sentence: a caption, drawn at random, of a random other picture, in the demo one of another
     colour, and `samples` edits by it with noise drawn from `seed`, which all numbers count alike; the numbers named
     _mean count one edit without noise instead. The way back starts from the first sample and takes the picture's first
-    caption. masks: [N, S, S] bool, inside = the flower, or None: then only the numbers that need none are given.
+    caption; reconstruction_l1 edits the picture itself by it, without noise. Edits are judged batch by batch and not
+    kept. masks: [N, S, S] bool, inside = the flower, or None: then only the numbers that need none are given.
     """
     import numpy as np
     import tensorflow as tf
     from tqdm import tqdm
 
     from data.painter import COLOURS
-    from simgan_tf.evaluation import metrics
 
     count, batch = len(images), 32
     random = np.random.default_rng(seed)
@@ -142,40 +198,119 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
     targets = editor.text_encoder.encode(sentences)
     own = editor.text_encoder.encode([captions[0] for captions in split.captions])
 
-    edit = tf.function(editor.method.edit, reduce_retracing=True)
-    edited, back = np.empty([samples + 1, *images.shape], np.float32), np.empty(images.shape, np.float32)
     noise = [editor.method.draw_noise(count, [seed, k]).numpy() for k in range(samples)]
     noise.append(np.zeros_like(noise[0]))
+    edit = tf.function(editor.method.edit, reduce_retracing=True)
+    inside = np.ones(images.shape[:3], bool) if masks is None else masks
+    seen = collections.defaultdict(list)  # name -> a number (or a colour) a picture, of each sample where there are
     for start in tqdm(range(0, count, batch), unit="batch", desc="editing", delay=2, leave=False):
         rows = slice(start, min(start + batch, count))
-        for k in range(samples + 1):
-            edited[k, rows] = edit(images[rows], targets[rows], noise[k][rows]).numpy()
-        back[rows] = edit(edited[0, rows], own[rows], noise[-1][rows]).numpy()
-    sampled, mean = edited[:-1], edited[-1]
+        source, where = images[rows], inside[rows]
+        edited = np.array([edit(source, targets[rows], drawn[rows]).numpy() for drawn in noise])
+        sampled, mean = edited[:-1], edited[-1]
+        back = edit(sampled[0], own[rows], noise[-1][rows]).numpy()
+        same = edit(source, own[rows], noise[-1][rows]).numpy()
+        seen["change_l1"].append([metrics.l1(sample, source) for sample in sampled])
+        seen["diversity"].append(metrics.diversity(sampled, where))
+        seen["cycle_l1"].append(metrics.l1(back, source))
+        seen["reconstruction_l1"].append(metrics.l1(same, source))
+        for name, of_picture in DETAIL.items():
+            seen[name].append(of_picture(mean))
+            seen[f"{name} of the pictures"].append(of_picture(source))
+        if masks is not None:
+            seen["background_l1"].append([metrics.l1_where(sample, source, ~where) for sample in sampled])
+            seen["background_l1_mean"].append(metrics.l1_where(mean, source, ~where))
+        if coloured:
+            for name, pictures in (("sampled", sampled), ("mean", mean[None]), ("source", source[None])):
+                seen[f"colours {name}"].append([_dominant(every, where) for every in pictures])
+    seen = {name: np.concatenate(parts, axis=-1) for name, parts in seen.items()}
 
-    whole = np.ones(images.shape[:3], bool)
-    found = {
-        "change_l1": float(np.mean([metrics.l1(sample, images) for sample in sampled])),
-        "diversity": float(np.nanmean(metrics.diversity(sampled, whole if masks is None else masks))),
-        "cycle_l1": float(metrics.l1(back, images).mean()),
-    }
-    if masks is not None:
-        found["background_l1"] = float(np.nanmean([metrics.l1_where(sample, images, ~masks) for sample in sampled]))
-        found["background_l1_mean"] = float(np.nanmean(metrics.l1_where(mean, images, ~masks)))
+    found = {name: float(np.nanmean(seen[name])) for name in MEANING if name in seen and name not in DETAIL}
+    for name in DETAIL:
+        found[name] = float(seen[name].mean() / seen[f"{name} of the pictures"].mean())
     if coloured:
-
-        def read(pictures: np.ndarray) -> np.ndarray:
-            pairs = zip(metrics.to_unit(pictures), masks, strict=True)
-            return np.array([metrics.dominant_colour(picture[mask], COLOURS) for picture, mask in pairs])
-
         wanted = colours[others]
-        right = np.array([read(sample) == wanted for sample in sampled])  # [samples, N]
+        right = seen["colours sampled"] == wanted  # [samples, N]
         found["colour_accuracy"] = float(right.mean())
-        found["colour_accuracy_mean"] = float(np.mean(read(mean) == wanted))
-        found["colour_chance"] = float(np.mean(read(sampled[0]) == random.permutation(wanted)))
-        found["colour_reader"] = float(np.mean(read(images) == colours))
+        found["colour_accuracy_mean"] = float(np.mean(seen["colours mean"] == wanted))
+        found["colour_chance"] = float(np.mean(seen["colours sampled"][0] == random.permutation(wanted)))
+        found["colour_reader"] = float(np.mean(seen["colours source"] == colours))
         found["by_colour"] = {name: float(right[:, wanted == name].mean()) for name in COLOURS if name in wanted}
     return found
+
+
+# Numbers of a picture alone, given in units of the unedited pictures' mean.
+DETAIL = {"checkerboard": metrics.checkerboard_share, "sharpness": metrics.laplacian_variance}
+
+
+def _dominant(pictures, masks) -> list[str]:
+    """The demo's reader: the colour of painter.COLOURS inside the true mask of each picture."""
+    from data.painter import COLOURS
+
+    pairs = zip(metrics.to_unit(pictures), masks, strict=True)
+    return [metrics.dominant_colour(picture[mask], COLOURS) for picture, mask in pairs]
+
+
+def measure_words(editor, images, split, kind: str, exact, seed: int) -> dict[str, Any]:
+    """The numbers of MEANING that need neither masks nor colours of the records, for `images` [N, S, S, 3] of `split`.
+
+    Each picture is asked for each word of colours.WORDS[kind] in turn, the own one included, by the set's one sentence;
+    one edit with noise drawn from `seed` as the first sample of `measure`, one without (the numbers named _mean).
+    The mask is found on the source and serves its edits; the background is what lies beyond its border of 2 pixels of
+    64. colour_chance judges the edits with noise by the asked words of all pairs, shuffled.
+    exact: [N] bool, whether the captions are the picture's own: colour_reader counts these alone.
+
+    Beside MEANING's, by_colour and by_colour_mean give colour_agreement by asked word, `reader` is `colours.check` of
+    the exact pictures with left_out (pictures without one own colour by their captions) and pictures_all (all that
+    colour_reader_all counts).
+    """
+    import numpy as np
+    import tensorflow as tf
+    from tqdm import tqdm
+
+    from simgan_tf.evaluation import colours
+
+    words, count, batch = colours.WORDS[kind], len(images), 32
+    asked = np.array(words.colours)
+    codes = editor.text_encoder.encode([words.sentence.format(colour) for colour in words.colours])
+    noise = editor.method.draw_noise(count, [seed, 0]).numpy()
+    edit = tf.function(editor.method.edit, reduce_retracing=True)
+    source_colours, read, outside = [], {"": [], "_mean": []}, {"": [], "_mean": []}
+    for start in tqdm(range(0, count, batch), unit="batch", desc="asking for colours", delay=2, leave=False):
+        rows = slice(start, min(start + batch, count))
+        source = images[rows]
+        masks = colours.foreground(source)
+        beyond = colours.background(masks)
+        source_colours.append(colours.read(source, masks, words))
+        for name, drawn in (("", noise[rows]), ("_mean", np.zeros_like(noise[rows]))):
+            edited = [edit(source, np.repeat(code[None], len(source), axis=0), drawn).numpy() for code in codes]
+            read[name].append([colours.read(pictures, masks, words) for pictures in edited])
+            outside[name].append([metrics.l1_where(pictures, source, beyond) for pictures in edited])
+    source_colours = np.concatenate(source_colours)
+    new = asked[:, None] != source_colours  # [words, N]
+
+    found: dict[str, Any] = {}
+    for name in read:
+        answers = np.concatenate(read[name], axis=1)  # [words, N]
+        right = answers == asked[:, None]
+        found[f"colour_agreement{name}"] = float(right.mean())
+        found[f"colour_agreement_new{name}"] = float(right[new].mean())
+        found[f"by_colour{name}"] = dict(zip(words.colours, right.mean(axis=1).tolist(), strict=True))
+        found[f"background_l1{name}"] = float(np.nanmean(np.concatenate(outside[name], axis=1)))
+        if not name:
+            pairs = np.random.default_rng(seed).permutation(np.repeat(asked, count)).reshape(answers.shape)
+            found["colour_chance"] = float(np.mean(answers == pairs))
+    own = np.array([colours.own_colour(captions, words) for captions in split.captions])
+    report = colours.check(source_colours[exact], own[exact], words.colours)
+    everyone = colours.check(source_colours, own, words.colours)
+    accuracy = report.pop("accuracy")
+    if report["pictures"]:
+        found["colour_reader"] = accuracy
+        found["colour_agreement_relative"] = found["colour_agreement"] / accuracy if accuracy else 0.0
+    if everyone["pictures"]:
+        found["colour_reader_all"] = everyone["accuracy"]
+    left_out = int(exact.sum()) - report["pictures"]
+    return found | {"words": kind, "reader": report | {"left_out": left_out, "pictures_all": everyone["pictures"]}}
 
 
 if __name__ == "__main__":

@@ -15,12 +15,17 @@ from simgan_tf.edit import Editor
 
 
 def edits(
-    method: object, text_encoder: object, images: np.ndarray, own: list[str], sentences: list[str]
+    method: object,
+    text_encoder: object,
+    images: np.ndarray,
+    own: list[str],
+    sentences: list[str],
+    size: int | None = None,
 ) -> Image.Image:
     """source | reconstruction | one edit a sentence, a row a picture, all without noise.
 
     images: [N, S, S, 3] in [-1, 1]. own: a true caption of each. The reconstruction is x_tilde of Eq. 2: back from the
-    first edit by the picture's own caption.
+    first edit by the picture's own caption. size: pixels of a cell, default as in `pictures.sheet`.
     """
     images = tf.constant(images)
     noise = tf.zeros([len(own), method.config.ca_size])
@@ -28,7 +33,8 @@ def edits(
     back = method.edit(columns[0], tf.constant(text_encoder.encode(own)), noise)
     columns = [column.numpy() for column in (images, back, *columns)]
     rows = [[column[i] for column in columns] for i in range(len(own))]
-    return pictures.sheet(rows, ["source", "reconstruction", *sentences])
+    back_title = "reconstruction" if size is None or size >= 80 else "recon- struction"  # wrapped: wider than the cell
+    return pictures.sheet(rows, ["source", back_title, *sentences], size)
 
 
 def samples(editor: Editor, images: np.ndarray, sentence: str, count: int, seed: int = 0) -> Image.Image:
@@ -41,6 +47,22 @@ def interpolation(editor: Editor, images: np.ndarray, sentence: str, to_sentence
     """source | `steps` pictures from one sentence to another (Fig. 4)."""
     rows = [[image, *editor.interpolate(image, sentence, to_sentence, steps)] for image in images]
     return pictures.sheet(rows, ["source", sentence, *[""] * (steps - 2), to_sentence])
+
+
+def teaser(editor: Editor, images: np.ndarray, sentences: list[str], seed: int = 0) -> Image.Image:
+    """source | one edit a sentence | three samples of one sentence | five pictures from one sentence to another.
+
+    images: [N, S, S, 3] in [-1, 1], a row each. The middle sentence is sampled; the way goes from the first to the
+    fourth of them, or the last.
+    """
+    sampled, first, last = sentences[len(sentences) // 2], sentences[0], sentences[min(3, len(sentences) - 1)]
+    rows = []
+    for image in images:
+        edited = [editor.edit(image, sentence)[0] for sentence in sentences]
+        rows.append([image, *edited, *editor.edit(image, sampled, 4, seed)[1:],
+                     *editor.interpolate(image, first, last, 5)])  # fmt: skip
+    titles = ["source", *sentences, sampled, "again", "and again", f"from: {first}", "", "", "", f"to: {last}"]
+    return pictures.sheet(rows, titles)
 
 
 def curves(run_dir: str) -> Image.Image:

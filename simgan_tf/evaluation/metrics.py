@@ -42,6 +42,38 @@ def l1_where(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> np.nda
         return (difference * where).sum(axis=(1, 2)) / count
 
 
+def luma(images: np.ndarray) -> np.ndarray:
+    """[N, H, W] in [0, 1] of images [N, H, W, 3] in [-1, 1]. Source: ITU-R BT.601."""
+    return to_unit(images) @ np.array([0.299, 0.587, 0.114])
+
+
+def checkerboard_share(images: np.ndarray) -> np.ndarray:
+    """How much of each picture's detail lies where transposed convolutions of stride 2 leave their pattern, [N].
+
+    images: [N, S, S, 3] in [-1, 1], S a multiple of 4. Of luma without its mean, the energy |FFT|^2 of the rows and
+    columns of frequency S/2, S/4 and -S/4 (periods of 2 and 4 pixels), divided by the energy of all frequencies; 0 for
+    a picture of one tone. Real pictures are above 0 too: only the ratio to theirs says something.
+    """
+    tones = luma(images)
+    energy = np.abs(np.fft.fft2(tones - tones.mean(axis=(1, 2), keepdims=True))) ** 2
+    lines = np.zeros(tones.shape[1], bool)
+    lines[[tones.shape[1] // 4, tones.shape[1] // 2, -(tones.shape[1] // 4)]] = True
+    total = energy.sum(axis=(1, 2))
+    there = (energy * (lines[:, None] | lines[None, :])).sum(axis=(1, 2))
+    return np.where(total > 1e-9, there / np.maximum(total, 1e-9), 0.0)
+
+
+def laplacian_variance(images: np.ndarray) -> np.ndarray:
+    """Sharpness of each picture, [N]: variance of the four-neighbour Laplacian of its luma in [0, 1] units.
+
+    images: [N, H, W, 3] in [-1, 1]. The outermost pixels, which lack a neighbour, are left out.
+    """
+    tones = luma(images)
+    middle = tones[:, 1:-1, 1:-1]
+    around = tones[:, :-2, 1:-1] + tones[:, 2:, 1:-1] + tones[:, 1:-1, :-2] + tones[:, 1:-1, 2:]
+    return (around - 4 * middle).var(axis=(1, 2))
+
+
 def diversity(samples: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Mean pairwise L1 of several edits of one picture over the pixels of `where`, [N].
 

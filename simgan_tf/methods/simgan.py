@@ -17,6 +17,7 @@ from simgan_tf.layers import (
     join,
     leaky_relu,
     mean_over_replicas,
+    shift_and_cut,
     transposed_conv,
 )
 
@@ -40,6 +41,9 @@ class Generator(keras.Model):
     of 2 transposed convolutions. Differs: the paper gives no widths, kernels or join; those here are its relatives'
     (A1-A9). A fusing convolution brings the joined features back to the trunk's width (A4), and a last convolution
     makes the three colours (A8).
+    Differs: with image_skip (not the paper's presets) the last convolution's sum gets, before the tanh, the picture
+    itself, through the tanh's inverse, so that G starts from keeping everything and learns the change; or the picture's
+    fine lightness alone, so that G learns the colours and need not draw every edge anew.
     """
 
     def __init__(self, config: Config) -> None:
@@ -101,7 +105,12 @@ class Generator(keras.Model):
         x = self.up2(x)  # [B, H, W, c], or the picture itself
         if self.config.output != "transposed":
             x = self.to_image(tf.nn.relu(norm(self.up_norm2, x)))  # [B, H, W, 3]
-        return tf.tanh(tf.cast(x, tf.float32)), mean, log_sigma
+        x = tf.cast(x, tf.float32)
+        if self.config.image_skip == "picture":
+            x = x + untanh(tf.cast(image, tf.float32))
+        elif self.config.image_skip == "detail":
+            x = x + detail(tf.cast(image, tf.float32))
+        return tf.tanh(x), mean, log_sigma
 
 
 class Discriminator(keras.Model):
@@ -168,6 +177,22 @@ class Discriminator(keras.Model):
         return tf.reshape(tf.cast(x, tf.float32), [-1])
 
 
+def untanh(image: tf.Tensor) -> tf.Tensor:
+    """What tanh makes the image of, cut to +-0.95: at 1 it would be infinite. In logarithms: TFLite has no atanh."""
+    kept = tf.clip_by_value(image, -0.95, 0.95)
+    return 0.5 * (tf.math.log(1.0 + kept) - tf.math.log(1.0 - kept))
+
+
+def detail(image: tf.Tensor) -> tf.Tensor:
+    """What of the image's lightness is finer than G's bottleneck of a quarter of the size: [B, H, W, 1], mean about 0.
+
+    image: [B, H, W, 3] in [-1, 1]. Its channels' mean less the same averaged twice over 5x5 pixels.
+    """
+    light = tf.reduce_mean(image, axis=-1, keepdims=True)
+    smooth = tf.nn.avg_pool2d(tf.nn.avg_pool2d(light, 5, 1, "SAME"), 5, 1, "SAME")
+    return light - smooth
+
+
 class Adam(keras.optimizers.Adam):
     """Keras' Adam, each variable updated by TensorFlow's one kernel for it, on gradients summed over the replicas.
 
@@ -222,8 +247,7 @@ class SIMGAN:
         # Without `prepare`: XLA draws other noise from the same seed.
         self._update = tf.function(self.update, autograph=False, jit_compile=True) if config.xla else self.update
 
-        def adam(network: keras.Model) -> keras.optimizers.Optimizer:
-            rate = config.learning_rate
+        def adam(network: keras.Model, rate: float) -> keras.optimizers.Optimizer:
             if config.halve_epochs:
                 rate = keras.optimizers.schedules.ExponentialDecay(
                     rate, config.halve_epochs * steps_per_epoch, 0.5, staircase=True
@@ -234,8 +258,9 @@ class SIMGAN:
             optimizer.build(network.trainable_variables)
             return optimizer
 
-        self.g_optimizer = self.parts["g_optimizer"] = adam(self.generator)
-        self.d_optimizer = self.parts["d_optimizer"] = adam(self.discriminator)
+        self.g_optimizer = self.parts["g_optimizer"] = adam(self.generator, config.learning_rate)
+        d_rate = config.d_learning_rate or config.learning_rate
+        self.d_optimizer = self.parts["d_optimizer"] = adam(self.discriminator, d_rate)
         if config.ema_decay:
             keras.config.set_dtype_policy(config.precision)
             self.shown = self.parts["generator_ema"] = Generator(config)
@@ -294,6 +319,10 @@ class SIMGAN:
             "noise": self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step])),
             "own": tf.cast(tf.range(count) < own, tf.float32),
         }
+        if config.d_augment != "none":
+            for name, place in (("seen_real", 0), ("seen_edited", 1)):
+                seed = tf.stack([tf.cast(config.seed, tf.int64) + (1 << 40), 2 * step + place])
+                rows[name] = tf.random.stateless_uniform([count, 4], seed)
         if config.cycle_code == "sampled":
             rows["back_noise"] = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step + 1]))
         return rows
@@ -310,6 +339,8 @@ class SIMGAN:
         as target, as SISGAN's second half does, and the L1 distance of their edit to the picture itself is added, as
         TAGAN does. One G on both ways may invert: G(G(x)) = x also holds for a G that turns light into dark, or one
         background's colours into another's, and nothing in Eq. 4 says which; this term does.
+        Differs: with d_augment (not the paper's presets) D sees every picture, real or edited, shifted and with a hole,
+        so that it learns a small set by heart later; G learns through the same shift and hole.
         """
         config, generator, discriminator = self.config, self.generator, self.discriminator
         image, matching, other, target = (rows[name] for name in ("image", "matching", "other", "target"))
@@ -317,16 +348,20 @@ class SIMGAN:
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         share = 1.0 / replicas
 
+        def seen_by_d(picture: tf.Tensor, which: str) -> tf.Tensor:
+            return picture if config.d_augment == "none" else shift_and_cut(picture, rows[which])
+
         with tf.GradientTape() as g_tape:
             edited, mean, log_sigma = generator(image, target, rows["noise"], training=True)
 
             with g_tape.stop_recording(), tf.GradientTape() as d_tape:
                 # Eq. 1. Real and edited pictures in separate calls: they must not share batch statistics (A29). The
                 # real and the mismatching pairs hold the same pictures; two calls would only look at them twice.
-                seen = discriminator.features(image, training=True, updates=2)
+                seen = discriminator.features(seen_by_d(image, "seen_real"), training=True, updates=2)
                 real_score = discriminator.score(seen, matching, training=True)
                 mismatched_score = discriminator.score(seen, other, training=True)
-                edited_score = discriminator(tf.stop_gradient(edited), target, training=True)
+                seen_edited = seen_by_d(tf.stop_gradient(edited), "seen_edited")
+                edited_score = discriminator(seen_edited, target, training=True)
                 d_terms = {
                     "d_real": losses.least_squares(real_score, 1.0),
                     "d_mismatched": config.mismatched_weight * losses.least_squares(mismatched_score, 0.0),
@@ -338,7 +373,7 @@ class SIMGAN:
             with g_tape.stop_recording():
                 d_norm = descend(d_tape, d_scaled, self.d_optimizer, discriminator, measure)
 
-            score = discriminator(edited, target, training=True, updates=0)
+            score = discriminator(seen_by_d(edited, "seen_edited"), target, training=True, updates=0)
             reconstructed, _, _ = generator(
                 edited, matching, back_noise, training=True, updates=int(config.statistics == "both")
             )

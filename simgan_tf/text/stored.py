@@ -74,14 +74,18 @@ def check_size(directory: str, vocabulary: Sequence, facts: dict) -> None:
 
 
 def read_weights(directory: str, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The arrays `names`, and those of `optional` that are there. Raises: ValueError for a damaged or other file."""
+    """The arrays `names`, and those of `optional` that are there; float16 ones, of `simgan_tf.pack`, as float32.
+
+    Raises: ValueError for a damaged or other file.
+    """
     path = os.path.join(directory, WEIGHTS)
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             missing = [name for name in names if name not in arrays]
             if missing:
                 raise ValueError(f"{missing[0]!r} is missing, expected {', '.join(names)}")
-            return {name: arrays[name] for name in (*names, *optional) if name in arrays}
+            found = {name: arrays[name] for name in (*names, *optional) if name in arrays}
+            return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in found.items()}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: {error}; copy the folder again or train anew") from error
 

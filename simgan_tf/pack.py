@@ -1,0 +1,207 @@
+"""Packs a trained run to be shipped: its generator and text encoder alone, large arrays in float16, as a run directory.
+
+python -m simgan_tf.pack --run_dir=runs/flowers --out_dir=simgan_tf/pretrained/flowers
+"""
+
+import contextlib
+import glob
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from simgan_tf import cli, files
+from simgan_tf import config as configs
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from simgan_tf.edit import Editor
+
+KEPT = ("README.md", "sheets")  # of the folder that is replaced: the model's card, and pictures that it shows
+PICTURES = 6  # drawn flowers, each edited without and with noise, that packed and run are compared on
+# Largest and mean |packed - run| of those edits, in [-1, 1], whose 8-bit step is 7.8e-3. Measured: 7e-4 and 8e-5, at
+# 64x64 with 6 units after 200 steps; 0.23 and 4e-4 of random weights that drive the tanh to its ends.
+LIMITS = (0.05, 0.002)
+
+
+def define_flags() -> None:
+    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
+    flags.DEFINE_string(
+        "out_dir", None, f"Folder to write, replaced as a whole but for its {' and '.join(KEPT)}.", required=True
+    )
+    flags.DEFINE_integer("step", None, "Checkpoint to take; default the newest.", lower_bound=0)
+
+
+def pack(run_dir: str, out_dir: str, step: int | None = None, command: str = "") -> dict[str, Any]:
+    """Writes `out_dir`, whole or not at all, and returns what its config.json says under "packed".
+
+    It is a run directory: config.json, text_encoder/, one checkpoint that holds the part that edits and its step, and
+    the run's results*.json of that step. No path of this machine is in it. step: None = the newest whole checkpoint.
+    Packed: part (of the checkpoint), stored (how), compared (pictures), max_difference and mean_difference (of their
+    edits, |packed - run| in [-1, 1]), command.
+    Raises: ValueError, FileNotFoundError as Editor; where out_dir holds something else than a packed model; where a
+    value is beyond float16, or the edits differ by more than LIMITS.
+    """
+    config, facts = configs.load(run_dir)
+    require_replaceable(out_dir)
+    import tensorflow as tf
+
+    from simgan_tf import checkpoints
+    from simgan_tf.edit import Editor
+    from simgan_tf.text import encoders
+
+    editor = Editor(run_dir, step=step)
+    variables = editor.method.variables()["generator"]
+    with files.replacing_folder(out_dir) as folder:
+        inner = os.path.join(folder, "text_encoder")
+        pack_text_encoder(os.path.join(run_dir, "text_encoder"), inner)
+        stored = [tf.Variable(rounded(variable.numpy(), variable.name)) for variable in variables]
+        checkpoint = checkpoints.checkpoint_of({editor.part: stored}, step=tf.Variable(editor.step, dtype=tf.int64))
+        checkpoints.save(folder, checkpoint, editor.step, keep=1)
+        facts = {**portable(facts), "text_encoder": encoders.load(inner).fingerprint}
+        configs.save(config, folder, **facts)
+        largest, mean = differences(editor, Editor(folder))
+        packed = {
+            "part": editor.part,
+            "stored": "kernels and word vectors in float16, the rest in float32",
+            "compared": f"{PICTURES} drawn flowers, each without and with noise",
+            "max_difference": round(largest, 6),
+            "mean_difference": round(mean, 8),
+            "command": portable(command),
+        }
+        configs.save(config, folder, **facts, packed=packed)
+        for path in sorted(glob.glob(os.path.join(glob.escape(run_dir), "results*.json"))):
+            of = _read_json(path).get("step")
+            if of == editor.step:
+                _copy_json(path, os.path.join(folder, os.path.basename(path)))
+            else:
+                print(f"left out: {os.path.basename(path)}, of step {of}")
+        for name in KEPT:
+            old = os.path.join(out_dir, name)
+            if os.path.isdir(old):
+                shutil.copytree(old, os.path.join(folder, name))
+            elif os.path.exists(old):
+                shutil.copyfile(old, os.path.join(folder, name))
+    return packed
+
+
+def require_replaceable(out_dir: str) -> None:
+    """Raises: ValueError where `out_dir` holds something else than a packed model, or what is KEPT of one."""
+    if not os.path.lexists(out_dir):
+        return
+    if os.path.isdir(out_dir):
+        if set(os.listdir(out_dir)) <= set(KEPT):
+            return
+        with contextlib.suppress(OSError, ValueError):  # of an older version too
+            if "packed" in _read_json(os.path.join(out_dir, "config.json")):
+                return
+    raise ValueError(f"{out_dir!r} exists and is no packed model: its config.json does not say so. Choose another "
+                     "--out_dir.")  # fmt: skip
+
+
+def pack_text_encoder(source: str, folder: str) -> None:
+    """Copies a text encoder's folder, its large arrays in float16."""
+    import numpy as np
+
+    from simgan_tf.text import stored
+
+    shutil.copytree(source, folder)
+    _copy_json(os.path.join(source, stored.FACTS), os.path.join(folder, stored.FACTS))
+    path = os.path.join(folder, stored.WEIGHTS)
+    with np.load(path, allow_pickle=False) as arrays:
+        weights = {name: rounded(arrays[name], name) for name in arrays.files}
+    np.savez_compressed(path, **weights)
+
+
+def rounded(value: "np.ndarray", name: str) -> "np.ndarray":
+    """A float32 array in float16; as it is where it has one or two rows, or is of another type.
+
+    Biases, scales and moving statistics (those of a GRU have two rows) weigh nothing, and a variance may be beyond
+    what float16 holds: 65504 above, eleven bits only from 6e-5 up.
+    Raises: ValueError where a value of a larger array is beyond it.
+    """
+    import numpy as np
+
+    if value.dtype != np.float32 or value.ndim < 2 or value.size <= 2 * value.shape[-1]:
+        return value
+    highest = float(np.abs(value).max())
+    if not highest <= float(np.finfo(np.float16).max):
+        raise ValueError(f"{name} has a value of {highest:g}, float16 holds up to 65504; take an earlier --step.")
+    return value.astype(np.float16)
+
+
+def differences(run: "Editor", packed: "Editor") -> tuple[float, float]:
+    """Largest and mean |packed - run| of edits of PICTURES drawn flowers by the sentences of the sample sheet.
+
+    Raises: ValueError where one is above LIMITS, or not a number.
+    """
+    import numpy as np
+
+    from data import demo, painter
+
+    sentences, found = run.config.sentences, []
+    for i, flower in enumerate(demo.flowers()[:PICTURES]):
+        pixels, _ = painter.draw(flower, i + 1, run.config.image_size)
+        image = pixels / np.float32(127.5) - 1
+        edits = [editor.edit(image, sentences[i % len(sentences)], samples=2, seed=i) for editor in (run, packed)]
+        found.append(np.abs(edits[1].astype(np.float64) - edits[0]))
+    largest, mean = float(np.max(found)), float(np.mean(found))
+    if not (largest <= LIMITS[0] and mean <= LIMITS[1]):
+        raise ValueError(
+            f"packed edits differ from the run's by up to {largest:.3g} (accepted {LIMITS[0]:g}), {mean:.3g} in the "
+            f"mean (accepted {LIMITS[1]:g}): float16 is too coarse for this generator, nothing is written."
+        )
+    return largest, mean
+
+
+def portable(value: Any) -> Any:
+    """A JSON value in which every absolute path has become its last name."""
+    if isinstance(value, dict):
+        return {name: portable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [portable(inner) for inner in value]
+    if isinstance(value, str):
+        return re.sub(r"(?<![\w/:.~-])/[^\s'\",=:]+", lambda found: os.path.basename(found[0].rstrip("/")), value)
+    return value
+
+
+def _read_json(path: str) -> Any:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _copy_json(source: str, path: str) -> None:
+    files.write_text(path, json.dumps(portable(_read_json(source)), indent=2) + "\n")
+
+
+def sizes(folder: str) -> dict[str, int]:
+    """Bytes of every file, by its name from `folder`."""
+    found = (os.path.join(inner, name) for inner, _, names in os.walk(folder) for name in names)
+    return {os.path.relpath(path, folder): os.path.getsize(path) for path in sorted(found)}
+
+
+def main(argv: list[str]) -> None:
+    values = flags.FLAGS
+    require_replaceable(values.out_dir)  # before TensorFlow starts, so that a wrong folder costs no time
+    cli.start_tensorflow()
+    command = shlex.join(["python", "-m", "simgan_tf.pack", *sys.argv[1:]])
+    packed = pack(values.run_dir, values.out_dir, values.step, command)
+    made = sizes(values.out_dir)
+    for name, size in made.items():
+        print(f"{size / 1e6:9.3f} MB  {name}")
+    print(f"{sum(made.values()) / 1e6:9.3f} MB  in all")
+    print(f"edits of {packed['compared']} differ from the run's by up to {packed['max_difference']:.2g}, "
+          f"{packed['mean_difference']:.2g} in the mean, of values in [-1, 1]")  # fmt: skip
+    if "README.md" not in made:
+        print(f"it has no card yet: write {os.path.join(values.out_dir, 'README.md')}")
+    print(f"wrote {values.out_dir}, of {values.run_dir}")
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags)
