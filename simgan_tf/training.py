@@ -94,15 +94,18 @@ def claim(
 def start_from(run_dir: str, method: Any) -> int:
     """Fills both networks, and neither optimizer nor step, from another run; returns the step they were at.
 
-    From a run of another image_size G alone, which is convolutions; D, which has other layers, begins anew.
+    From a run of another image_size, or a packed model, which has no D, G alone: D begins anew. G is convolutions,
+    which fit any size; of a packed model it is the averaged one, where G was averaged.
     Raises: FileNotFoundError or ValueError where `run_dir` holds no checkpoint of such networks.
     """
-    variables = method.variables()
+    variables, held = method.variables(), checkpoints.parts_of(run_dir)
     size, now = configs.load(run_dir)[0].image_size, method.config.image_size
-    parts = ("generator", "discriminator") if size == now else ("generator",)
-    step = checkpoints.restore_parts(run_dir, {part: variables[part] for part in parts})
-    if size != now:
-        print(f"{run_dir} is of {size}x{size} pictures: D begins anew")
+    found = {"generator" if "generator" in held else "generator_ema": variables["generator"]}
+    if size == now and "discriminator" in held:
+        found["discriminator"] = variables["discriminator"]
+    else:
+        print(f"{run_dir} has no D of {now}x{now} pictures: it begins anew")
+    step = checkpoints.restore_parts(run_dir, found)
     method.restart_average()
     return step
 

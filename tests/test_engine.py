@@ -443,7 +443,20 @@ def test_a_run_of_larger_pictures_starts_from_g_alone(one_device, capsys):
         np.testing.assert_array_equal(variable, there[f"generator/v/{i:04d}/.ATTRIBUTES/VARIABLE_VALUE"])
     for old, variable in zip(before, method.variables()["discriminator"], strict=True):
         np.testing.assert_array_equal(old, variable)
-    assert "is of 16x16 pictures: D begins anew" in capsys.readouterr().out
+    assert "has no D of 32x32 pictures: it begins anew" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part", ["generator", "generator_ema"])
+def test_a_run_starts_from_a_packed_model(part, tmp_path, capsys):
+    """Of which there is one G, averaged or not, and no D."""
+    method, shipped = method_of(), method_of()
+    configs.save(TINY, str(tmp_path))
+    values = shipped.variables()["generator"]
+    checkpoints.save(str(tmp_path), checkpoints.checkpoint_of({part: values}), 9, keep=1)
+    assert training.start_from(str(tmp_path), method) == 9
+    for variable, value in zip(method.variables()["generator"], values, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert "has no D of 16x16 pictures: it begins anew" in capsys.readouterr().out
 
 
 def test_a_dry_run_describes_and_writes_nothing(path, tmp_path):

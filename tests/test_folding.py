@@ -39,6 +39,7 @@ def inputs(count: int = 3) -> list[np.ndarray]:
 @pytest.mark.parametrize("switches", [
     {}, {"first_norm": True}, {"encoder_kernels": "7-3-3"}, {"decoder": "resize"}, {"output": "conv7"},
     {"output": "transposed"}, {"output": "transposed", "decoder": "resize"}, {"fuse": "conv"},
+    {"image_skip": "picture"}, {"image_skip": "detail", "decoder": "resize"},
     {"fuse": "1x1_relu", "trunk_skip": True}, {"fuse": "none"}, {"fuse": "none", "trunk_skip": True},
     {"residual_relu": False}, {"units": 0},
 ], ids=str)  # fmt: skip
