@@ -10,6 +10,7 @@ differences below those between two seeds (--seed=1 in another --out_dir) say no
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -17,7 +18,8 @@ import time
 from absl import flags
 from tqdm import tqdm
 
-from simgan_tf import cli
+from simgan_tf import cli, files
+from simgan_tf.config import SHIPPED
 
 # Half the preset's width, two units less, D as there: 64x64 learns its first colours in minutes on one core.
 BASE = {"preset": "simgan_oxford102_64", "width": 16, "units": 4, "halve_epochs": 0, "sample_every": 0, "seed": 0}
@@ -36,10 +38,7 @@ CASES: dict[str, dict[str, object]] = {
     "EMA of G 0.999": {"ema_decay": 0.999},
     "image_skip picture": {"image_skip": "picture"},
     "image_skip detail": {"image_skip": "detail"},
-    "shipped": {
-        "image_skip": "detail", "decoder": "resize", "own_text": 0.25, "cycle_weight": 3.0, "kl_weight": 0.1,
-        "ema_decay": 0.999, "learning_rate": 3e-4,
-    },  # fmt: skip
+    "shipped": SHIPPED,
 }
 
 
@@ -67,26 +66,34 @@ def commands(name: str, values: flags.FlagValues) -> tuple[str, list[list[str]]]
 def measure(name: str, values: flags.FlagValues) -> dict[str, object]:
     """Trains and measures a case, or reads what is there; its JSON line.
 
-    Raises: ValueError where one of the commands fails, with the last line it said.
+    seconds: of the training, start included; None where it was interrupted and went on.
+    Raises: ValueError where a command fails, with the last line it said, or the folder holds a case of other commands.
     """
-    run_dir, (train, evaluation) = commands(name, values)
-    timing = os.path.join(run_dir, "seconds.json")
-    if not os.path.exists(timing):
-        start = time.monotonic()
-        _run(train)
-        with open(timing, "w", encoding="utf-8") as file:
-            json.dump(round(time.monotonic() - start), file)
-        _run(evaluation)
-    found = sorted(file for file in os.listdir(run_dir) if file.startswith("results") and file.endswith(".json"))
-    if not found:
-        _run(evaluation)
-        found = sorted(file for file in os.listdir(run_dir) if file.startswith("results") and file.endswith(".json"))
-    with open(os.path.join(run_dir, found[0]), encoding="utf-8") as file:
-        results = json.load(file)
-    with open(timing, encoding="utf-8") as file:
-        seconds = json.load(file)
+    run_dir, wanted = commands(name, values)
+    path = os.path.join(run_dir, "case.json")
+    if not os.path.exists(path):
+        anew, start = not os.path.exists(os.path.join(run_dir, "config.json")), time.monotonic()
+        _run(wanted[0])
+        seconds = round(time.monotonic() - start) if anew else None
+        before = _results(run_dir)
+        _run(wanted[1])
+        after = _results(run_dir)
+        written = [file for file in after if after[file] != before.get(file)]
+        case = {"commands": wanted, "seconds": seconds, "results": json.loads(after[written[0]])}
+        files.write_text(path, json.dumps(case, indent=2) + "\n")
+    case = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    if case["commands"] != wanted:
+        raise ValueError(f"{path} is of other flags than these; choose another --out_dir, or delete {run_dir}.")
+    results = case["results"]
     numbers = {key: round(value, 4) for key, value in results.items() if isinstance(value, float)}
-    return {"case": name, "steps": results["step"], "seconds": seconds, "pictures": results["pictures"], **numbers}
+    facts = {"steps": results["step"], "seconds": case["seconds"], "pictures": results["pictures"]}
+    return {"case": name, **facts, **numbers}
+
+
+def _results(run_dir: str) -> dict[str, str]:
+    """The results files of a run directory, by name."""
+    found = [name for name in os.listdir(run_dir) if name.startswith("results") and name.endswith(".json")]
+    return {name: pathlib.Path(run_dir, name).read_text(encoding="utf-8") for name in found}
 
 
 def _run(arguments: list[str]) -> None:

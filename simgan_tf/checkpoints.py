@@ -117,12 +117,6 @@ def restore_parts(run_dir: str, parts: Parts) -> int:
     return _newest_whole(run_dir, parts, steps(run_dir), others_allowed=True)
 
 
-def parts_of(run_dir: str) -> set[str]:
-    """Names of the parts that the newest checkpoint holds. Raises: FileNotFoundError where there is none yet."""
-    names = tf.train.load_checkpoint(latest_checkpoint(run_dir)).get_variable_to_shape_map()
-    return {name.split("/v/")[0] for name in names if "/v/" in name}
-
-
 def restore_step(run_dir: str, parts: Parts, step: int) -> int:
     """As `restore_parts`, from the checkpoint of `step` and no other; returns `step`.
 

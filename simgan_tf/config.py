@@ -242,7 +242,8 @@ PRESETS = {
     "simgan_cub_64": Config(**SMALL, sentences=BIRD_SENTENCES),
     "simgan_oxford102_128": Config(**SMALL | LARGER),
     "simgan_cub_128": Config(**SMALL | LARGER, sentences=BIRD_SENTENCES),
-    # What the models in simgan_tf/pretrained were trained with. Differs: image_skip, because a G that has minutes to
+    # What the later stages of the models in simgan_tf/pretrained take; the cards there have lambda_c stage by stage.
+    # Differs: image_skip, because a G that has minutes to
     # learn otherwise spends them on drawing edges anew; decoder, because transposed convolutions leave a checkerboard;
     # lambda_c of 3, because at 10 a G that has learnt to keep details changes colours less and less; own_text and a
     # tenth of lambda_ca, as in simgan_demo; ema_decay; a higher rate, because there are few epochs. The README's

@@ -158,7 +158,8 @@ def join(features: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
 def shift_and_cut(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Pictures moved by up to an eighth of their side, then with a square of half their side set to 0: [B, S, S, 3].
 
-    image: [B, S, S, 3]. draws: [B, 4] float32 in [0, 1): how far down and right, and where the square's centre lies.
+    image: [B, S, S, 3]. draws: [B, 4] float32 in [0, 1): where in the padded picture the crop
+    starts, and where the square's centre lies.
     What is moved in is 0, mid-grey. Gradients flow through to every pixel that is left.
     Source: translation and cutout of Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training";
     their third, colour, would make the sentences false.

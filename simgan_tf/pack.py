@@ -49,6 +49,8 @@ def pack(run_dir: str, out_dir: str, step: int | None = None, command: str = "")
     value is beyond float16, or the edits differ by more than LIMITS.
     """
     config, facts = configs.load(run_dir)
+    if "packed" in facts:
+        raise ValueError(f"{run_dir!r} is packed already: copy it.")
     require_replaceable(out_dir)
     import tensorflow as tf
 

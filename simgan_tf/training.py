@@ -98,10 +98,10 @@ def start_from(run_dir: str, method: Any) -> int:
     which fit any size; of a packed model it is the averaged one, where G was averaged.
     Raises: FileNotFoundError or ValueError where `run_dir` holds no checkpoint of such networks.
     """
-    variables, held = method.variables(), checkpoints.parts_of(run_dir)
-    size, now = configs.load(run_dir)[0].image_size, method.config.image_size
-    found = {"generator" if "generator" in held else "generator_ema": variables["generator"]}
-    if size == now and "discriminator" in held:
+    variables, (config, facts) = method.variables(), configs.load(run_dir)
+    packed, now = facts.get("packed"), method.config.image_size
+    found = {packed["part"] if packed else "generator": variables["generator"]}
+    if config.image_size == now and not packed:
         found["discriminator"] = variables["discriminator"]
     else:
         print(f"{run_dir} has no D of {now}x{now} pictures: it begins anew")

@@ -144,15 +144,38 @@ def test_ablations_have_folders_of_their_own():
 
 def test_a_finished_case_is_read_not_run(tmp_path, monkeypatch):
     values = ablation_values(f"--out_dir={tmp_path}")
-    run_dir, _ = ablation.commands("own_text 0.25", values)
+    run_dir, wanted = ablation.commands("own_text 0.25", values)
     os.makedirs(run_dir)
-    for name, content in (("seconds", 61), ("results", {"step": 600, "pictures": 7, "cycle_l1": 0.1234567, "a": "b"})):
-        with open(os.path.join(run_dir, f"{name}.json"), "w", encoding="utf-8") as file:
-            json.dump(content, file)
+    results = {"step": 600, "pictures": 7, "cycle_l1": 0.1234567, "a": "b"}
+    with open(os.path.join(run_dir, "case.json"), "w", encoding="utf-8") as file:
+        json.dump({"commands": wanted, "seconds": 61, "results": results}, file)
     monkeypatch.setattr(ablation, "_run", lambda arguments: pytest.fail(f"ran {arguments}"))
     assert ablation.measure("own_text 0.25", values) == {
         "case": "own_text 0.25", "steps": 600, "seconds": 61, "pictures": 7, "cycle_l1": 0.1235,
     }  # fmt: skip
+    with pytest.raises(ValueError, match="is of other flags than these"):
+        ablation.measure("own_text 0.25", ablation_values(f"--out_dir={tmp_path}", "--seed=1"))
+
+
+def test_a_case_is_trained_measured_and_kept(tmp_path, monkeypatch):
+    """Both commands in turn; of two results files the one that this evaluation wrote counts."""
+    values, ran = ablation_values(f"--out_dir={tmp_path}"), []
+    run_dir, wanted = ablation.commands("paper", values)
+    os.makedirs(run_dir)
+    older = os.path.join(run_dir, "results-a.json")
+    with open(older, "w", encoding="utf-8") as file:
+        json.dump({"step": 1, "pictures": 1}, file)
+
+    def command(arguments):
+        ran.append(arguments)
+        if arguments == wanted[1]:
+            with open(os.path.join(run_dir, "results.json"), "w", encoding="utf-8") as file:
+                json.dump({"step": 600, "pictures": 9, "sharpness": 0.5}, file)
+
+    monkeypatch.setattr(ablation, "_run", command)
+    line = ablation.measure("paper", values)
+    assert ran == wanted and (line["steps"], line["pictures"], line["sharpness"]) == (600, 9, 0.5)
+    assert ablation.measure("paper", values) == line and ran == wanted
 
 
 def test_a_case_that_fails_says_what_the_command_said(tmp_path):

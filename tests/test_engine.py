@@ -450,7 +450,7 @@ def test_a_run_of_larger_pictures_starts_from_g_alone(one_device, capsys):
 def test_a_run_starts_from_a_packed_model(part, tmp_path, capsys):
     """Of which there is one G, averaged or not, and no D."""
     method, shipped = method_of(), method_of()
-    configs.save(TINY, str(tmp_path))
+    configs.save(TINY, str(tmp_path), packed={"part": part})
     values = shipped.variables()["generator"]
     checkpoints.save(str(tmp_path), checkpoints.checkpoint_of({part: values}), 9, keep=1)
     assert training.start_from(str(tmp_path), method) == 9

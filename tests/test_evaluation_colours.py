@@ -13,7 +13,7 @@ from data import painter
 from data.pipeline import Split
 from simgan_tf.evaluation import colours
 from simgan_tf.evaluation.__main__ import measure_words
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, refused, run
 
 MINI = ROOT.parent / "shared" / "data" / "mini"
 READ = ("red", "yellow", "purple", "white", "pink", "orange")  # drawn flowers have blue and green too
@@ -220,18 +220,33 @@ def test_measure_words_by_hand():
     assert found["background_l1_mean"] == pytest.approx(0.01, rel=1e-3)
 
 
+def test_captions_without_a_colour_have_no_own_colour():
+    assert colours.own_colour(["this flower is smooth"] * 5, colours.FLOWERS) == ""
+    assert colours.own_colour([], colours.FLOWERS) == ""
+
+
 def test_commands_ask_for_words(path, tmp_path):
-    """Records of drawn flowers, asked for words: results have both protocols; the reader's own command reads them."""
-    run_dir, table = tmp_path / "run", tmp_path / "pairing.csv"
+    """Drawn flowers whose records lost their masks are asked for words; the reader's own command reads them."""
+    run_dir, raw, records, table = (tmp_path / name for name in ("run", "raw", "records", "pairing.csv"))
     shutil.copytree(path / "run", run_dir)
-    pictures = sorted(file.name for file in (path / "raw" / "jpg").iterdir())
+    shutil.copytree(path / "raw", raw)
+    shutil.rmtree(raw / "masks")
+    run("-m", "data.build", "--dataset=oxford102", f"--raw_dir={raw}", f"--out_dir={records}")
+    pictures = sorted(file.name for file in (raw / "jpg").iterdir())
     table.write_text("image,pairing\n" + "".join(f"{name},exact\n" for name in pictures))
-    where = [f"--records_dir={path / 'records'}", "--words=flowers", f"--exact={table}"]
-    done = run("-m", "simgan_tf.evaluation", f"--run_dir={run_dir}", *where)
+    places = [f"--records_dir={records}", f"--exact={table}"]
+    done = run("-m", "simgan_tf.evaluation", f"--run_dir={run_dir}", *places)
     results = json.loads((run_dir / "results.json").read_text())
     assert results["words"] == "flowers" and len(results["by_colour"]) == 6
-    for name in ("colour_agreement", "colour_agreement_new_mean", "colour_accuracy", "reconstruction_l1", "sharpness"):
+    for name in ("colour_agreement", "colour_agreement_new_mean", "background_l1", "reconstruction_l1", "sharpness"):
         assert np.isfinite(results[name]) and name in done.stdout
+    assert "colour_accuracy" not in results
     assert "reader checked on" in done.stdout
-    done = run("-m", "simgan_tf.evaluation.colours", *where, "--image_size=32", "--load_size=36")
+    done = run("-m", "simgan_tf.evaluation.colours", *places, "--image_size=32", "--load_size=36")
     assert done.stdout.count("'accuracy'") == 4
+
+
+def test_words_are_refused_where_the_records_know_better(path):
+    places = f"--run_dir={path / 'run'}", f"--records_dir={path / 'records'}"
+    assert "have masks and colours of their own" in refused("-m", "simgan_tf.evaluation", *places, "--words=flowers")
+    assert "--exact=a.csv is for records" in refused("-m", "simgan_tf.evaluation", *places, "--exact=a.csv")

@@ -272,6 +272,25 @@ def test_image_skip_keeps_the_picture_where_g_makes_nothing(batch):
     np.testing.assert_allclose(edited, np.clip(batch["image"], -0.95, 0.95), atol=1e-6)
 
 
+def test_image_skip_detail_against_plain_numpy(batch):
+    """With a last convolution of zeros: tanh of the channels' mean less its 5x5 mean of the 5x5 mean."""
+    method = method_of(image_skip="detail")
+    for weight in method.generator.to_image.weights:
+        weight.assign(tf.zeros_like(weight))
+    edited = method.edit(batch["image"], batch["embedding"], tf.zeros([4, TINY.ca_size])).numpy()
+
+    def averaged(light):  # over those of the 5x5 pixels that are in the picture
+        smooth = np.empty_like(light)
+        for i in range(light.shape[1]):
+            for j in range(light.shape[2]):
+                smooth[:, i, j] = light[:, max(i - 2, 0) : i + 3, max(j - 2, 0) : j + 3].mean(axis=(1, 2))
+        return smooth
+
+    light = batch["image"].numpy().mean(axis=-1)
+    expected = np.tanh(light - averaged(averaged(light)))
+    np.testing.assert_allclose(edited, np.repeat(expected[..., None], 3, axis=-1), atol=1e-5)
+
+
 def test_ds_own_learning_rate(batch):
     method = method_of(d_learning_rate=5e-5, halve_epochs=0)
     assert float(method.d_optimizer.learning_rate) == pytest.approx(5e-5)
@@ -289,15 +308,27 @@ def test_d_sees_real_and_edited_pictures_shifted_and_cut_and_g_learns_through_it
         type(method.discriminator), "features", lambda self, x, *a, **k: seen.append(x) or call(self, x, *a, **k)
     )
     rows = method.prepare(batch, tf.constant(3, tf.int64))
+    edited = method.generator(batch["image"], rows["target"], rows["noise"], training=True, updates=0)[0]
     method.update(rows)
     real, for_d, for_g = (value.numpy() for value in seen)
     for pictures in (real, for_d):
         assert (pictures == 0).all(axis=-1).any(axis=(1, 2)).all()
     np.testing.assert_array_equal(for_d, for_g)
+    np.testing.assert_allclose(for_d, shift_and_cut(edited, rows["seen_edited"]), atol=1e-6)
     np.testing.assert_array_equal(real, shift_and_cut(batch["image"], rows["seen_real"]))
     later = method.prepare(batch, tf.constant(4, tf.int64))
     assert len({rows[name].numpy().tobytes() for name in ("seen_real", "seen_edited")}
                | {later[name].numpy().tobytes() for name in ("seen_real", "seen_edited")}) == 4  # fmt: skip
+
+
+def test_g_learns_from_d_alone_through_shift_and_cut(batch):
+    """Without any other term, G's weights move: D's gradient passes the shift and the hole."""
+    method = method_of(d_augment="shift_cut", cycle_weight=0.0, kl_weight=0.0)
+    before = [weight.numpy() for weight in method.generator.trainable_variables]
+    method.train_step(batch, tf.constant(0, tf.int64))
+    for old, weight in zip(before, method.generator.trainable_variables, strict=True):
+        if "log_sigma" not in weight.path:  # whose gradient is noise times a mean that may be zero
+            assert not np.array_equal(old, weight), weight.path
 
 
 def test_source_correlation():

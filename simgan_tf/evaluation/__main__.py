@@ -3,8 +3,8 @@
 python -m simgan_tf.evaluation --run_dir=runs/demo --records_dir=runs/demo/records --figures
 
 Real photographs have no masks and no colours of their own: there every picture is asked for every word of a set in
-turn, and simgan_tf.evaluation.colours finds the flower or the bird and reads its colour. Oxford-102's captions are its
-pictures' own for some pictures only; --exact=../realdata/oxford102/pairing.csv tells the reader's check which.
+turn, and simgan_tf.evaluation.colours finds the flower or the bird and reads its colour. Where a copy's captions are
+not surely each picture's own, --exact=FILE.csv tells the reader's check which are.
 """
 
 import collections
@@ -76,6 +76,10 @@ def main(argv: list[str]) -> None:
         if values.words != "auto":
             raise ValueError(f"--words={kind} needs a run with a text encoder; {values.run_dir} has none.")
         kind = ""
+    if kind and masks is not None:
+        raise ValueError(f"--words={kind}: these records have masks and colours of their own; leave the flag out.")
+    if values.exact and not kind:
+        raise ValueError(f"--exact={values.exact} is for records that are asked for words: leave it out.")
     exact = colours.exact_keys(values.exact, split.keys) if kind and values.exact else np.ones(len(split), bool)
     results = {
         "method": config.method,
@@ -210,6 +214,7 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
         sampled, mean = edited[:-1], edited[-1]
         back = edit(sampled[0], own[rows], noise[-1][rows]).numpy()
         same = edit(source, own[rows], noise[-1][rows]).numpy()
+        _require_finite(edited, back, same)
         seen["change_l1"].append([metrics.l1(sample, source) for sample in sampled])
         seen["diversity"].append(metrics.diversity(sampled, where))
         seen["cycle_l1"].append(metrics.l1(back, source))
@@ -241,6 +246,13 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
 
 # Numbers of a picture alone, given in units of the unedited pictures' mean.
 DETAIL = {"checkerboard": metrics.checkerboard_share, "sharpness": metrics.laplacian_variance}
+
+
+def _require_finite(*edits) -> None:
+    import numpy as np
+
+    if not all(np.isfinite(edited).all() for edited in edits):
+        raise ValueError("an edit has values that are not finite: this generator is broken; take an earlier --step.")
 
 
 def _dominant(pictures, masks) -> list[str]:
@@ -284,6 +296,7 @@ def measure_words(editor, images, split, kind: str, exact, seed: int) -> dict[st
         source_colours.append(colours.read(source, masks, words))
         for name, drawn in (("", noise[rows]), ("_mean", np.zeros_like(noise[rows]))):
             edited = [edit(source, np.repeat(code[None], len(source), axis=0), drawn).numpy() for code in codes]
+            _require_finite(*edited)
             read[name].append([colours.read(pictures, masks, words) for pictures in edited])
             outside[name].append([metrics.l1_where(pictures, source, beyond) for pictures in edited])
     source_colours = np.concatenate(source_colours)

@@ -105,7 +105,7 @@ class Generator(keras.Model):
         x = self.up2(x)  # [B, H, W, c], or the picture itself
         if self.config.output != "transposed":
             x = self.to_image(tf.nn.relu(norm(self.up_norm2, x)))  # [B, H, W, 3]
-        x = tf.cast(x, tf.float32)
+        x = tf.cast(x, tf.float32)  # the picture comes rounded to the layers' precision, a quarter of an 8-bit step
         if self.config.image_skip == "picture":
             x = x + untanh(tf.cast(image, tf.float32))
         elif self.config.image_skip == "detail":
