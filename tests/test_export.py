@@ -1,5 +1,6 @@
 """Tests of export/ and run_export.py on a tiny untrained run with bent weights, through every loader."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -39,12 +40,16 @@ def run_dir(tmp_path_factory) -> str:
     return make_run(str(tmp_path_factory.mktemp("run")), encoder)
 
 
-def make_run(directory: str, encoder: encoders.TextEncoder) -> str:
-    """A run of step 7 whose generator uses its whole range and whose moving statistics are far from 0 and 1."""
+def make_run(directory: str, encoder: encoders.TextEncoder, **switches: object) -> str:
+    """A run of step 7, of CONFIG with some switches.
+
+    Its generator uses its whole range, and its moving statistics are far from 0 and 1.
+    """
     draw = np.random.default_rng(1)
     encoder.save(os.path.join(directory, "text_encoder"))
-    training.claim(directory, CONFIG, {"fingerprint": "none"}, encoder.fingerprint, "tests")
-    method = METHODS["simgan"](CONFIG, encoder.dim, 1)
+    config = dataclasses.replace(CONFIG, **switches)
+    training.claim(directory, config, {"fingerprint": "none"}, encoder.fingerprint, "tests")
+    method = METHODS["simgan"](config, encoder.dim, 1)
     for variable in method.generator.variables:
         shape = variable.shape
         if variable.name == "variance":

@@ -117,6 +117,22 @@ def test_numbers_of_each_variant(files, variant, weights, activations):
     assert found == {(weights, activations)}
 
 
+@pytest.mark.parametrize("skip", ["picture", "detail"])
+def test_image_skip_runs_on_a_device(tmp_path, editor, skip):
+    run_dir = make_run(str(tmp_path), editor.text_encoder, image_skip=skip, decoder="resize")
+    skipping, path = Editor(run_dir), str(tmp_path / "simgan.tflite")
+    tflite.write(skipping, path)
+    given = {name: value[:1] for name, value in samples(editor).items()}
+    image = given["image"].astype(np.float32) / 127.5 - 1 if given["image"].dtype == np.uint8 else given["image"]
+    embedding = skipping.text_encoder.encode_tokens(given["tokens"])
+    expected = skipping.method.edit(image, embedding, given["noise"]).numpy()
+    runner = Interpreter(path).get_signature_runner("edit")
+    (found,) = runner(image=image, embedding=embedding, noise=given["noise"]).values()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    plain = editor.method.edit(image, embedding, given["noise"]).numpy()
+    assert np.abs(expected - plain).mean() > 0.01, "the switch does nothing here"
+
+
 def test_signatures_share_their_weights(files):
     """No bytes twice in a file, and every large kernel of `edit` is read by `manipulate` too."""
     for path in files.values():
