@@ -176,20 +176,21 @@ def choose_samples(records_dir: str | None, pretrained: str | None) -> tuple[lis
     """At most SAMPLES of `recorded_samples`, `photographs` and `drawn_samples`; the file that names their authors."""
     if records_dir:
         return recorded_samples(records_dir), None
-    samples = photographs(pretrained) if pretrained else []
+    subject = (pretrained or "").rstrip("0123456789")  # flowers128 edits flowers
+    samples = photographs(subject) if subject else []
     authors = CREDITS if samples else None
-    if not samples or pretrained == "flowers":
+    if not samples or subject == "flowers":
         samples += drawn_samples()
     return samples[:SAMPLES], authors
 
 
-def photographs(name: str) -> list[tuple[str, str, bytes]]:
-    """(file name, words with author and licence, JPEG bytes) of this package's photographs for the model `name`."""
+def photographs(subject: str) -> list[tuple[str, str, bytes]]:
+    """(file name, words with author and licence, JPEG bytes) of this package's photographs of `subject`."""
     with open(CREDITS, encoding="utf-8") as file:
         rows = re.findall(r"^\| `([^`]+)` \| ([^|]+) \| ([^|]+) \| \[([^\]]+)\]", file.read(), re.MULTILINE)
     samples = []
     for path, what, author, licence in rows:
-        if os.path.dirname(path) == name:
+        if os.path.dirname(path) == subject:
             with open(os.path.join(os.path.dirname(CREDITS), path), "rb") as file:
                 samples.append((os.path.basename(path), f"{what}, by {author}, {licence}, cut out", file.read()))
     return samples
