@@ -75,11 +75,11 @@ def measure(name: str, values: flags.FlagValues) -> dict[str, object]:
         anew, start = not os.path.exists(os.path.join(run_dir, "config.json")), time.monotonic()
         _run(wanted[0])
         seconds = round(time.monotonic() - start) if anew else None
-        before = _results(run_dir)
+        for older in _results(run_dir):  # of a call that ended before it was kept, or of other flags
+            older.unlink()
         _run(wanted[1])
-        after = _results(run_dir)
-        written = [file for file in after if after[file] != before.get(file)]
-        case = {"commands": wanted, "seconds": seconds, "results": json.loads(after[written[0]])}
+        (written,) = _results(run_dir)
+        case = {"commands": wanted, "seconds": seconds, "results": json.loads(written.read_text(encoding="utf-8"))}
         files.write_text(path, json.dumps(case, indent=2) + "\n")
     case = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     if case["commands"] != wanted:
@@ -90,10 +90,9 @@ def measure(name: str, values: flags.FlagValues) -> dict[str, object]:
     return {"case": name, **facts, **numbers}
 
 
-def _results(run_dir: str) -> dict[str, str]:
-    """The results files of a run directory, by name."""
-    found = [name for name in os.listdir(run_dir) if name.startswith("results") and name.endswith(".json")]
-    return {name: pathlib.Path(run_dir, name).read_text(encoding="utf-8") for name in found}
+def _results(run_dir: str) -> list[pathlib.Path]:
+    """The results files of a run directory."""
+    return list(pathlib.Path(run_dir).glob("results*.json"))
 
 
 def _run(arguments: list[str]) -> None:

@@ -44,7 +44,8 @@ def define_flags() -> None:
     flags.DEFINE_boolean(
         "figures",
         False,
-        "Also write sheets to run_dir/figures/: eight pictures at even distances in key order, and the first 32.",
+        "Also write sheets to run_dir/figures/ (figures-stepN/ with --step): eight pictures at even distances in key "
+        "order, and the first 32.",
     )
 
 
