@@ -89,6 +89,9 @@ class Config:
         "what is done to every picture D sees, differentiably; shift_cut = moved by up to 1/8, a square half as wide "
         "blanked; paper: none",
     )
+    cycle_noise: float = setting(
+        0.0, "deviation of normal noise, in units of [-1, 1], on the edited picture before the way back; paper: 0"
+    )
     # Optimisation
     batch_size: int = setting(16, "pictures, on all devices together; paper")
     epochs: int = setting(600, "passes over the training pictures; paper")
@@ -201,6 +204,7 @@ NOT_NEGATIVE = (
     "checkpoint_every",
     "keep_every",
     "own_text",
+    "cycle_noise",
 )
 # What a second call of run_train.py may change in a run directory; everything else would make it another run.
 CHANGEABLE = (

@@ -129,7 +129,7 @@ SWITCHES = [
     {"precision": "mixed_bfloat16"},
     {"own_text": 0.25}, {"units": 0}, {"image_skip": "picture"},
     {"image_skip": "picture", "precision": "mixed_bfloat16"}, {"image_skip": "detail"},
-    {"d_augment": "shift_cut"}, {"d_learning_rate": 1e-4}, {},
+    {"d_augment": "shift_cut"}, {"d_learning_rate": 1e-4}, {"cycle_noise": 0.2}, {},
 ]  # fmt: skip
 
 
@@ -329,6 +329,30 @@ def test_g_learns_from_d_alone_through_shift_and_cut(batch):
     for old, weight in zip(before, method.generator.trainable_variables, strict=True):
         if "log_sigma" not in weight.path:  # whose gradient is noise times a mean that may be zero
             assert not np.array_equal(old, weight), weight.path
+
+
+def test_the_way_back_starts_from_the_edit_with_noise_on_it(batch, monkeypatch):
+    """G's second call gets the edit plus a draw of the step's own; D and the first call get none of it."""
+    method = method_of(cycle_noise=0.2)
+    starts, judged = [], []
+    generator, discriminator = type(method.generator), type(method.discriminator)
+    g_call, d_features = generator.__call__, discriminator.features
+    rows = method.prepare(batch, tf.constant(3, tf.int64))
+    edited = method.generator(batch["image"], rows["target"], rows["noise"], training=True, updates=0)[0]
+    monkeypatch.setattr(generator, "__call__", lambda self, x, *a, **k: starts.append(x) or g_call(self, x, *a, **k))
+    monkeypatch.setattr(
+        discriminator, "features", lambda self, x, *a, **k: judged.append(x) or d_features(self, x, *a, **k)
+    )
+    method.update(rows)
+    there, back = starts
+    np.testing.assert_array_equal(there, batch["image"])
+    np.testing.assert_allclose(back - edited, rows["cycle_noise"], atol=1e-6)
+    for picture in judged[1:]:
+        np.testing.assert_allclose(picture, edited, atol=1e-6)
+    later = method.prepare(batch, tf.constant(4, tf.int64))["cycle_noise"].numpy()
+    assert not np.allclose(later, rows["cycle_noise"])
+    assert later.std() == pytest.approx(0.2, rel=0.1) and abs(later.mean()) < 0.02
+    assert "cycle_noise" not in method_of().prepare(batch, tf.constant(3, tf.int64))
 
 
 def test_source_correlation():

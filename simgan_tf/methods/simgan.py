@@ -304,8 +304,8 @@ class SIMGAN:
         """What a step's losses need of one another's rows, and all its draws: a function of the whole batch and step.
 
         Returns tensors of B rows each: image, matching = phi(t), other = the mismatching text of D's real pairs, target
-        = the text that drives x_hat, noise and, where it is drawn, back_noise, and own: 1.0 in rows whose target is
-        their own text.
+        = the text that drives x_hat, noise and, where they are drawn, back_noise and cycle_noise, and own: 1.0 in rows
+        whose target is their own text.
         """
         config, matching = self.config, batch["embedding"]
         count = batch["image"].shape[0]
@@ -323,6 +323,9 @@ class SIMGAN:
             for name, place in (("seen_real", 0), ("seen_edited", 1)):
                 seed = tf.stack([tf.cast(config.seed, tf.int64) + (1 << 40), 2 * step + place])
                 rows[name] = tf.random.stateless_uniform([count, 4], seed)
+        if config.cycle_noise:
+            seed = tf.stack([tf.cast(config.seed, tf.int64) + (2 << 40), 2 * step])
+            rows["cycle_noise"] = tf.random.stateless_normal(batch["image"].shape, seed, stddev=config.cycle_noise)
         if config.cycle_code == "sampled":
             rows["back_noise"] = self.draw_noise(count, tf.stack([tf.cast(config.seed, tf.int64), 2 * step + 1]))
         return rows
@@ -341,6 +344,10 @@ class SIMGAN:
         background's colours into another's, and nothing in Eq. 4 says which; this term does.
         Differs: with d_augment (not the paper's presets) D sees every picture, real or edited, shifted and with a hole,
         so that it learns a small set by heart later; G learns through the same shift and hole.
+        Differs: with cycle_noise above 0 (not the paper's presets) the way back starts from the edited picture with
+        noise on it. G otherwise learns to write the old colour into stripes and dots that it can read there, which D
+        hardly minds; noise blurs that writing, so that the sentence has to tell the colour. Source: Bashkirova et al.
+        2019, "Adversarial Self-Defense for Cycle-Consistent GANs".
         """
         config, generator, discriminator = self.config, self.generator, self.discriminator
         image, matching, other, target = (rows[name] for name in ("image", "matching", "other", "target"))
@@ -374,8 +381,9 @@ class SIMGAN:
                 d_norm = descend(d_tape, d_scaled, self.d_optimizer, discriminator, measure)
 
             score = discriminator(seen_by_d(edited, "seen_edited"), target, training=True, updates=0)
+            way_back = edited + rows["cycle_noise"] if config.cycle_noise else edited
             reconstructed, _, _ = generator(
-                edited, matching, back_noise, training=True, updates=int(config.statistics == "both")
+                way_back, matching, back_noise, training=True, updates=int(config.statistics == "both")
             )
             g_terms = {
                 "g_adversarial": config.adversarial_weight * losses.least_squares(score, 1.0),
