@@ -346,8 +346,9 @@ class SIMGAN:
         so that it learns a small set by heart later; G learns through the same shift and hole.
         Differs: with cycle_noise above 0 (not the paper's presets) the way back starts from the edited picture with
         noise on it. G otherwise learns to write the old colour into stripes and dots that it can read there, which D
-        hardly minds; noise blurs that writing, so that the sentence has to tell the colour. Source: Bashkirova et al.
-        2019, "Adversarial Self-Defense for Cycle-Consistent GANs".
+        hardly minds; noise is meant to blur that writing, so that the sentence has to tell the colour. It takes the
+        picture out of [-1, 1] a little, and with image_skip="detail" its fine lightness reaches the reconstruction too.
+        Source: Bashkirova et al. 2019, "Adversarial Self-Defense for Cycle-Consistent GANs".
         """
         config, generator, discriminator = self.config, self.generator, self.discriminator
         image, matching, other, target = (rows[name] for name in ("image", "matching", "other", "target"))
