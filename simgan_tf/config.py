@@ -246,11 +246,12 @@ PRESETS = {
     "simgan_cub_64": Config(**SMALL, sentences=BIRD_SENTENCES),
     "simgan_oxford102_128": Config(**SMALL | LARGER),
     "simgan_cub_128": Config(**SMALL | LARGER, sentences=BIRD_SENTENCES),
-    # What the models in simgan_tf/pretrained take, but for lambda_c and lambda_ca, which the cards there have stage by
-    # stage. Differs: image_skip, because a G that has minutes to learn otherwise spends them on drawing edges anew;
-    # decoder, because transposed convolutions leave a checkerboard; lambda_c of 3, because at 10 a G that has learnt to
-    # keep details changes colours less and less; own_text and a tenth of lambda_ca, as in simgan_demo; ema_decay; a
-    # higher rate, because there are few epochs. The README's ablation says what each of them does.
+    # What the models in simgan_tf/pretrained take, but for lambda_c, lambda_ca and the birds' cycle_noise, which the
+    # cards there have stage by stage. Differs: image_skip, because a G that has minutes to learn otherwise spends them
+    # on drawing edges anew; decoder, because transposed convolutions leave a checkerboard; lambda_c of 3, because at 10
+    # a G that has learnt to keep details changes colours less and less; own_text and a tenth of lambda_ca, as in
+    # simgan_demo; ema_decay; a higher rate, because there are few epochs. The README's ablation says what each of them
+    # does.
     "simgan_oxford102_64_shipped": Config(**SMALL | SHIPPED),
     "simgan_cub_64_shipped": Config(**SMALL | SHIPPED | {"halve_epochs": 8}, sentences=BIRD_SENTENCES),
     "simgan_oxford102_128_shipped": Config(**SMALL | LARGER | SHIPPED),
