@@ -15,8 +15,8 @@ from typing import Any
 from absl import flags
 
 from export.variants import CALIBRATED, VARIANTS, chosen
-from simgan_tf import cli, edit, files
-from simgan_tf import config as configs
+from simgan_tf import configs, edit
+from simgan_tf.system import commands, files
 
 FORMATS = ("saved_model", "tflite")
 
@@ -71,7 +71,7 @@ def export(
 
     from tqdm import tqdm
 
-    from simgan_tf.quiet import quiet
+    from simgan_tf.system.quiet import quiet
 
     with quiet():
         from export import devices, parity, saved_model
@@ -201,4 +201,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -14,8 +14,8 @@ import zlib
 
 from absl import flags
 
-from simgan_tf import cli
-from simgan_tf import config as configs
+from simgan_tf import configs
+from simgan_tf.system import commands
 
 
 def define_flags() -> None:
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> None:
     config = configs.from_flags(values)  # before TensorFlow starts, so that a wrong flag costs no time
     profile = profiled_steps(values.profile)
 
-    replicas = cli.start_tensorflow(lambda: replicas_of("none" if values.dry_run else values.strategy))
+    replicas = commands.start_tensorflow(lambda: replicas_of("none" if values.dry_run else values.strategy))
     replicas.require_shares(config.batch_size, config.xla)
     config = with_precision(config, values.run_dir)
     import keras
@@ -194,4 +194,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

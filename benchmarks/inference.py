@@ -21,7 +21,7 @@ from absl import flags
 
 from benchmarks import train_step, turns
 from benchmarks.train_step import CASES, EMBEDDING, PRECISIONS, arrays, config_of
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 OURS = ("folded", "model")
 PEERS = {"eager": False, "compiled": True}
@@ -48,7 +48,7 @@ class Ours(train_step.Ours):
 
         from export import folding, saved_model
         from simgan_tf.methods.simgan import SIMGAN
-        from simgan_tf.quiet import quiet
+        from simgan_tf.system.quiet import quiet
 
         batch = arrays(case)
         inputs = {name: batch[name] for name in ("image", "mismatching", "noise")}
@@ -133,4 +133,4 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

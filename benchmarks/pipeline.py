@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 CASES = (  # image_size, load_size, stored shorter side
     (64, 76, 76),
@@ -73,7 +73,7 @@ def encoded(folder: str, count: int, stored: int) -> list[bytes]:
 
 def ours(jpegs: list[bytes], image_size: int, load_size: int, batch_size: int, seconds: float) -> float:
     """Images a second of data.pipeline.training_batches."""
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     import tensorflow as tf
 
     from data import pipeline
@@ -211,4 +211,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

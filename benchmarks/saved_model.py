@@ -16,8 +16,8 @@ import time
 import numpy as np
 from absl import flags
 
-from simgan_tf import cli
-from simgan_tf.config import Config
+from simgan_tf.configs import Config
+from simgan_tf.system import commands
 
 SIDES = ("live", "unfolded float32", "folded float32", "folded bfloat16")
 
@@ -41,12 +41,12 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not values.sides or not set(values.sides) <= set(SIDES):
         raise ValueError(f"--sides={','.join(values.sides)!r} must be one or more of {', '.join(SIDES)}.")
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     import tensorflow as tf
 
     from export import folding, saved_model
     from simgan_tf.methods.simgan import SIMGAN
-    from simgan_tf.quiet import quiet
+    from simgan_tf.system.quiet import quiet
 
     config = Config(image_size=values.size, load_size=values.size, width=values.width, units=values.units)
     method = SIMGAN(config, 300)
@@ -98,4 +98,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from simgan_tf.config import Config
+from simgan_tf.configs import Config
 
 SLOPE = 0.2  # of leaky ReLU, as in simgan_tf/layers.py; batch norm's momentum 0.1 and epsilon 1e-5 are PyTorch's own
 

@@ -24,8 +24,8 @@ import numpy as np
 from absl import flags
 
 from benchmarks import turns
-from simgan_tf import cli
-from simgan_tf.config import PRESETS, Config
+from simgan_tf.configs import PRESETS, Config
+from simgan_tf.system import commands
 
 CASES = ("64,32,16", "128,64,4", "256,64,1", "256,64,2")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -149,7 +149,7 @@ class Ours:
     """Answers of the worker that runs the project's own step."""
 
     def __init__(self) -> None:
-        cli.start_tensorflow()
+        commands.start_tensorflow()
         self.made: dict[str, Any] = {}
 
     def peak(self, precision: str, seconds: float) -> list[float]:
@@ -288,4 +288,4 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -13,7 +13,7 @@ import tqdm
 from absl import flags
 
 from data.readers import plain, tars, zips
-from simgan_tf import cli, files
+from simgan_tf.system import commands, files
 
 MAX_MEMBERS = 500_000
 MAX_GROWTH = 200  # times its own size that an archive of over 1.3 MB may unpack to; text shrinks to a tenth
@@ -180,4 +180,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -16,10 +16,10 @@ The class lists, trainvalclasses.txt and testclasses.txt, name one class folder 
 --test_classes= say where else they are, --test_share=0.2 draws the test classes instead.
 """
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 if __name__ == "__main__":
-    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
 import hashlib
 import os
@@ -149,7 +149,7 @@ def build(
 
 
 def _holds(info: dict[str, object], vectors: embeddings.Embeddings) -> bool:
-    """Whether the records still hold these embeddings: data.embed may have put others in their place."""
+    """Whether the records still hold these embeddings: simgan_tf.text.embed may have put others in their place."""
     held = info["embeddings"] or {}
     return (held.get("name"), held.get("dim"), held.get("scale")) == (vectors.name, vectors.dim, vectors.scale)
 
@@ -280,4 +280,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

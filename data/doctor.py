@@ -6,10 +6,10 @@ python -m data.doctor --records_dir=...                 checks every byte of bui
 Ends with exit code 0 where the build, or the training, can go on.
 """
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 if __name__ == "__main__":
-    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
 import os
 import shlex
@@ -137,7 +137,7 @@ def check_records(report: Report, records_dir: str) -> None:
         entry = info.get("embeddings")
         if dims != {entry.get("dim") if isinstance(entry, dict) else 0}:
             report.problem(f"{records_dir}/dataset.json tells of embeddings {entry}, the records hold {sorted(dims)} "
-                           "numbers a caption; run data.embed again.")  # fmt: skip
+                           "numbers a caption; run simgan_tf.text.embed again.")  # fmt: skip
         both = sorted(set.intersection(*(set(part["class_ids"]) for part in parts.values())))
         if both:
             report.problem(f"class {both[0]} is in every split ({len(both)} such); build again from class lists.")
@@ -332,4 +332,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

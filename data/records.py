@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from simgan_tf import files
+from simgan_tf.system import files
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "test")
@@ -92,7 +92,7 @@ class Tally:
             shape = None if example.embeddings is None else example.embeddings.shape
             raise ValueError(f"{example.key!r} has embeddings {shape}, not {(len(example.captions), self.dim)}.")
         values = _values(example)
-        # Pictures and captions are the data set, whoever embedded them: a run goes on after `data.embed`. The
+        # Pictures and captions are the data set, whoever embedded them: a run goes on after `simgan_tf.text.embed`. The
         # embeddings' place is kept, empty, so that folders without any have the fingerprint they always had.
         for name, value in values.items():
             _add(self.digest, [] if name == "embeddings" else value)

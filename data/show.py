@@ -1,10 +1,10 @@
 """A contact sheet of records: python -m data.show --records_dir= --out=sheet.png
 Must not know any raw data set, batches or a model."""
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 if __name__ == "__main__":
-    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
 import io
 import os
@@ -16,7 +16,7 @@ from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 
 from data import images, records
-from simgan_tf import pictures
+from simgan_tf.system import pictures
 
 GAP = 8  # pixels between the cells
 
@@ -130,4 +130,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

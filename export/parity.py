@@ -11,7 +11,7 @@ import tensorflow as tf
 from data import pipeline, records
 from export import tflite
 from simgan_tf.edit import Editor
-from simgan_tf.quiet import quiet
+from simgan_tf.system.quiet import quiet
 
 PICTURES = 8
 # Largest and mean absolute difference allowed, of values in [-1, 1], whose 8-bit step is 7.8e-3. The aim is 1e-4.

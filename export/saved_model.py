@@ -10,7 +10,7 @@ import tensorflow as tf
 from export import folding
 from export.serving import reading
 from simgan_tf.edit import Editor
-from simgan_tf.quiet import quiet
+from simgan_tf.system.quiet import quiet
 from simgan_tf.text.encoders import TextEncoder
 from simgan_tf.text.released_tokens import Characters
 

@@ -57,9 +57,9 @@ def convert(variant: str, source: str, out: str, samples: str | None = None) -> 
 
 def from_saved_model(variant: str, source: str) -> bytes:
     """float32, float16 or dynamic_int8, by TensorFlow's own converter."""
-    from simgan_tf import cli
+    from simgan_tf.system import commands
 
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(source, signature_keys=list(SIGNATURES))

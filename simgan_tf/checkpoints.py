@@ -8,12 +8,12 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from simgan_tf.files import sync, write_text
+from simgan_tf.system.files import sync, write_text
 
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
-HALF = (tf.float16, tf.float32)  # stored in half the bytes, by simgan_tf.pack; and what it fills
+HALF = (tf.float16, tf.float32)  # stored in half the bytes, by export.pack; and what it fills
 # What TensorFlow raises for missing, cut and changed files; a checksum that fails is a bare OpError.
 DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
 # And what is none: it may go away, and the next save deletes whatever is newer than the checkpoint that was taken.
@@ -162,7 +162,7 @@ def _newest_whole(run_dir: str, parts: Parts, found: list[int], others_allowed: 
 def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
     """Assigns every variable its value in the file, whose checksums TensorFlow compares as it reads.
 
-    A float32 variable takes float16 too, which `simgan_tf.pack` writes; every other type must be the variable's own.
+    A float32 variable takes float16 too, which `export.pack` writes; every other type must be the variable's own.
     """
     reader = tf.train.load_checkpoint(path)
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from simgan_tf import cli, pictures
-from simgan_tf import config as configs
+from simgan_tf import configs
+from simgan_tf.system import commands, pictures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,7 +165,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     pictures.check_image_name(values.out)
     run_dir = model_dir(values.run_dir, values.pretrained)
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     editor = Editor(run_dir)
     unknown = [word for text in (values.text, values.to_text or "") for word in editor.text_encoder.unknown_words(text)]
     image = editor.read(values.image)
@@ -184,4 +184,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

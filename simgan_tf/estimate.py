@@ -9,8 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from simgan_tf import config as configs
-from simgan_tf.config import Config
+from simgan_tf import configs
+from simgan_tf.configs import Config
 
 # Share of the matrix-product peak that a step is taken to reach where it is not run: about what benchmarks.train_step
 # found on two cores, and a guess for GPUs.

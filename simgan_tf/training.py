@@ -16,12 +16,12 @@ import tensorflow as tf
 from PIL import Image
 from tqdm import tqdm
 
-from simgan_tf import checkpoints, files
-from simgan_tf import config as configs
+from simgan_tf import checkpoints, configs
 from simgan_tf.checkpoints import Parts, checkpoint_of, latest_checkpoint  # noqa: F401 - the last is for callers
-from simgan_tf.config import Config
-from simgan_tf.pictures import save_image
+from simgan_tf.configs import Config
 from simgan_tf.strategy import Replicas
+from simgan_tf.system import files
+from simgan_tf.system.pictures import save_image
 from simgan_tf.watch import Watch
 
 

@@ -1,7 +1,7 @@
 """Early warnings that a GAN is dying, read from the rows of its log; the README's table says more on each.
 Knows no network and no TensorFlow."""
 
-from simgan_tf.config import Config
+from simgan_tf.configs import Config
 
 PATIENCE = 300  # steps that a condition must hold without a break: one batch, or the first steps, say nothing
 ROWS = 5  # logged rows that it must hold in, at the least

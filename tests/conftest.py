@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from data import demo
-from simgan_tf.config import Config
+from simgan_tf.configs import Config
 
 for _name in ("no_proxy", "NO_PROXY"):  # the tests' own servers are asked directly
     os.environ.setdefault(_name, "127.0.0.1,localhost")

@@ -1,17 +1,13 @@
 """The benchmarks: operations counted by hand against those of the traced graphs, and PyTorch's side against ours."""
 
 import dataclasses
-import functools
 import json
-import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import flags
 
-from benchmarks import ablation, train_step, turns
-from simgan_tf import config as configs
+from benchmarks import train_step, turns
 from simgan_tf import estimate
 from simgan_tf.methods.simgan import SIMGAN
 from tests.conftest import run
@@ -106,81 +102,3 @@ def test_a_benchmark_prints_json(name):
     done = run("-m", f"benchmarks.{name}", "--case=64,32,16", "--precision=float32", "--rounds=1", "--seconds=0")
     line = json.loads(done.stdout)
     assert line["benchmark"] == name and line["images_per_second"] > 0 and 0 < line["share_of_peak"] < 1
-
-
-def ablation_values(*arguments):
-    values = flags.FlagValues()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in dir(flags) if name.startswith("DEFINE_")]:
-            patch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))
-        ablation.define_flags()
-    values(["ablation", "--records_dir=r", "--text_encoder=t", *arguments])
-    return values
-
-
-@pytest.mark.parametrize("name", ablation.CASES)
-def test_an_ablation_changes_what_its_name_says_alone(name):
-    """Each case's command, read by run_train.py's own flags, is the first case's but for its switches."""
-    values = ablation_values("--out_dir=o", "--precision=float32")
-    configs_of = []
-    for case in ("paper", name):
-        _, (train, _) = ablation.commands(case, values)
-        parsed = flags.FlagValues()
-        configs.define_flags(flag_values=parsed)
-        own = [word for word in train[1:] if not word.startswith(("--records_dir", "--run_dir", "--text_encoder"))]
-        parsed(["train", *own])
-        configs_of.append(configs.from_flags(parsed))
-    changed = configs.differences(configs_of[1], configs_of[0])
-    assert {field: now for field, (now, _) in changed.items()} == ablation.CASES[name]
-    for switch in ("own_text", "ema_decay", "d_learning_rate"):
-        assert getattr(configs_of[0], switch) == 0
-    assert (configs_of[0].kl_weight, configs_of[0].cycle_weight, configs_of[0].image_skip) == (1, 10, "none")
-
-
-def test_ablations_have_folders_of_their_own():
-    values = ablation_values("--out_dir=o")
-    assert len({ablation.commands(name, values)[0] for name in ablation.CASES}) == len(ablation.CASES)
-
-
-def test_a_finished_case_is_read_not_run(tmp_path, monkeypatch):
-    values = ablation_values(f"--out_dir={tmp_path}")
-    run_dir, wanted = ablation.commands("own_text 0.25", values)
-    os.makedirs(run_dir)
-    results = {"step": 600, "pictures": 7, "cycle_l1": 0.1234567, "a": "b"}
-    with open(os.path.join(run_dir, "case.json"), "w", encoding="utf-8") as file:
-        json.dump({"commands": wanted, "seconds": 61, "results": results}, file)
-    monkeypatch.setattr(ablation, "_run", lambda arguments: pytest.fail(f"ran {arguments}"))
-    assert ablation.measure("own_text 0.25", values) == {
-        "case": "own_text 0.25", "steps": 600, "seconds": 61, "pictures": 7, "cycle_l1": 0.1235,
-    }  # fmt: skip
-    with pytest.raises(ValueError, match="is of other flags than these"):
-        ablation.measure("own_text 0.25", ablation_values(f"--out_dir={tmp_path}", "--seed=1"))
-
-
-def test_a_case_is_trained_measured_and_kept(tmp_path, monkeypatch):
-    """Both commands in turn; what an earlier call left, were it the same numbers, does not stand in the way."""
-    values, ran = ablation_values(f"--out_dir={tmp_path}"), []
-    run_dir, wanted = ablation.commands("paper", values)
-    os.makedirs(run_dir)
-    older = os.path.join(run_dir, "results-a.json")
-    with open(older, "w", encoding="utf-8") as file:
-        json.dump({"step": 1, "pictures": 1}, file)
-
-    def command(arguments):
-        ran.append(arguments)
-        if arguments == wanted[1]:
-            with open(os.path.join(run_dir, "results.json"), "w", encoding="utf-8") as file:
-                json.dump({"step": 600, "pictures": 9, "sharpness": 0.5}, file)
-
-    monkeypatch.setattr(ablation, "_run", command)
-    line = ablation.measure("paper", values)
-    assert ran == wanted and (line["steps"], line["pictures"], line["sharpness"]) == (600, 9, 0.5)
-    assert ablation.measure("paper", values) == line and ran == wanted
-    os.unlink(os.path.join(run_dir, "case.json"))  # killed before the case was kept: results.json is there already
-    assert ablation.measure("paper", values) == line | {"seconds": 0} and ran == 2 * wanted
-
-
-def test_a_case_that_fails_says_what_the_command_said(tmp_path):
-    values = ablation_values(f"--out_dir={tmp_path}")
-    with pytest.raises(ValueError, match="run_train.py .* failed: error: .*'r'"):
-        ablation.measure("paper", values)

@@ -6,8 +6,8 @@ import json
 import pytest
 from absl import flags
 
-from simgan_tf import config as configs
-from simgan_tf.config import PRESETS, Config
+from simgan_tf import configs
+from simgan_tf.configs import PRESETS, Config
 
 
 @pytest.mark.parametrize("name", ["simgan_cub", "simgan_oxford102"])

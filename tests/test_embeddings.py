@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import captions, embed, embeddings, records
-from simgan_tf.text import encoders, vse
+from data import captions, embeddings, records
+from simgan_tf.text import embed, encoders, vse
 from simgan_tf.text.tokens import Vocabulary
 
 KEYS = {"train": ["Auk_0001_7", "Auk_0002_9", "Wren_0001_3"], "test": ["Jay_0005_1", "Jay_0006_2"]}
@@ -397,7 +397,7 @@ def test_a_trained_encoder_is_loaded_from_its_run_directory(records_dir, tmp_pat
     info, unknown = embed.embed(str(records_dir), encoders.load(str(tmp_path / "run")))
     assert unknown == [] and info["embeddings"]["fingerprint"] == encoder.fingerprint
     assert {name: info["embeddings"][name] for name in ("name", "dim", "phi_scale", "source")} == {
-        "name": "vse", "dim": 5, "phi_scale": 3.0, "source": "data.embed",
+        "name": "vse", "dim": 5, "phi_scale": 3.0, "source": "simgan_tf.text.embed",
     }  # fmt: skip
     for one in records.read_examples(str(records_dir), "train"):
         alone = np.stack([encoder.encode([caption])[0] for caption in one.captions])

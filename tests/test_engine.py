@@ -16,8 +16,7 @@ import pytest
 import tensorflow as tf
 
 from data import pipeline
-from simgan_tf import checkpoints, strategy, training
-from simgan_tf import config as configs
+from simgan_tf import checkpoints, configs, strategy, training
 from simgan_tf.edit import Editor
 from simgan_tf.methods.simgan import SIMGAN
 from tests import engine_process

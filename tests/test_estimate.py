@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from simgan_tf import estimate
-from simgan_tf.config import PRESETS
+from simgan_tf.configs import PRESETS
 from simgan_tf.methods.simgan import SIMGAN, Generator
 from tests.conftest import EMBEDDING, TINY, random_batch
 

@@ -17,7 +17,7 @@ from data import records
 from data.captions import ALPHABET
 from export import parity, tflite
 from simgan_tf import training
-from simgan_tf.config import Config
+from simgan_tf.configs import Config
 from simgan_tf.edit import Editor
 from simgan_tf.methods import METHODS
 from simgan_tf.text import char_cnn_rnn, encoders, kiros

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from simgan_tf import files
+from simgan_tf.system import files
 
 
 def test_a_folder_is_never_missing_while_it_is_replaced(tmp_path):

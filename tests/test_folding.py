@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from export import folding
-from simgan_tf.config import Config
+from simgan_tf.configs import Config
 from simgan_tf.layers import EPSILON
 from simgan_tf.methods.simgan import SIMGAN
 

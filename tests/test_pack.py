@@ -14,10 +14,10 @@ import tensorflow as tf
 from PIL import Image
 
 from data import demo, painter
+from export import pack
 from export.web import __main__ as web
 from export.web import litert
-from simgan_tf import checkpoints, edit, pack
-from simgan_tf import config as configs
+from simgan_tf import checkpoints, configs, edit
 from simgan_tf.edit import Editor
 from simgan_tf.methods import METHODS
 from simgan_tf.text import stored
@@ -176,7 +176,7 @@ def test_again_and_an_older_step(run_dir, tmp_path):
     (out / "sheets").mkdir(parents=True)
     (out / "README.md").write_text("# The card\n")
     (out / "sheets" / "edits.png").write_bytes(b"sheet")
-    done = run("-m", "simgan_tf.pack", f"--run_dir={run_dir}", f"--out_dir={out}")
+    done = run("-m", "export.pack", f"--run_dir={run_dir}", f"--out_dir={out}")
     assert "left out: results-test-9.json, of step 3" in done.stdout
     assert "MB  checkpoints/ckpt-7.data-00000-of-00001" in done.stdout and "MB  in all" in done.stdout
     assert "no card" not in done.stdout and configs.load(str(out))[1]["packed"]["command"].endswith("--out_dir=tiny")
@@ -191,7 +191,7 @@ def test_again_and_an_older_step(run_dir, tmp_path):
 
 
 def test_refused_steps(run_dir, tmp_path):
-    said = refused("-m", "simgan_tf.pack", f"--run_dir={run_dir}", f"--out_dir={tmp_path / 'tiny'}", "--step=4")
+    said = refused("-m", "export.pack", f"--run_dir={run_dir}", f"--out_dir={tmp_path / 'tiny'}", "--step=4")
     assert "has no checkpoint of step 4; it has those of 3, 7." in said
     copy = tmp_path / "run"
     shutil.copytree(run_dir, copy)
@@ -211,11 +211,11 @@ def test_refused_folders(run_dir, packed, tmp_path):
     file.write_text("mine")
     before = content(run_dir)
     for out in (run_dir, full, file):
-        said = refused("-m", "simgan_tf.pack", f"--run_dir={run_dir}", f"--out_dir={out}")
+        said = refused("-m", "export.pack", f"--run_dir={run_dir}", f"--out_dir={out}")
         assert f"{str(out)!r} exists and is no packed model" in said
     assert content(run_dir) == before and sorted(os.listdir(full)) == ["README.md", "thesis.txt"]
     pack.require_replaceable(packed["generator"])
-    assert "is no run directory" in refused("-m", "simgan_tf.pack", f"--run_dir={full}", f"--out_dir={tmp_path / 'x'}")
+    assert "is no run directory" in refused("-m", "export.pack", f"--run_dir={full}", f"--out_dir={tmp_path / 'x'}")
 
 
 def test_refused_values(run_dir, tmp_path, monkeypatch):

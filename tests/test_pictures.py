@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simgan_tf import pictures
+from simgan_tf.system import pictures
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -43,7 +43,7 @@ def test_a_full_disk_leaves_the_old_picture_and_nothing_else(tmp_path):
     Image.new("RGB", (4, 4)).save(path)
     before = path.read_bytes()
     code = (
-        "import resource, signal, sys, numpy as np; from PIL import Image; from simgan_tf import pictures; "
+        "import resource, signal, sys, numpy as np; from PIL import Image; from simgan_tf.system import pictures; "
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); "
         "noise = np.random.default_rng(0).integers(0, 256, [64, 64, 3], np.uint8); "
         "pictures.save_image(Image.fromarray(noise), sys.argv[1])"

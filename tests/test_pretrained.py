@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from data import demo, painter
-from simgan_tf import config as configs
-from simgan_tf import edit
+from simgan_tf import configs, edit
 
 MODELS = edit.pretrained_names()
 SHIPPED = {"flowers", "birds"}

@@ -10,24 +10,24 @@ from absl import flags
 
 import run_export
 import run_train
-from benchmarks import ablation, inference, train_step
-from data import archives, build, doctor, embed, show
-from export import device_example
+from benchmarks import inference, train_step
+from data import archives, build, doctor, show
+from export import device_example, pack
 from export.serving import client
 from export.web import __main__ as web
 from export.web import serve
-from simgan_tf import edit, pack
+from simgan_tf import edit
 from simgan_tf.evaluation import __main__ as evaluation
 from simgan_tf.evaluation import colours
-from simgan_tf.text import nearest
+from simgan_tf.text import embed, nearest
 from simgan_tf.text import train as text
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = {"benchmarks.ablation": ablation, "benchmarks.inference": inference, "benchmarks.train_step": train_step,
-            "data.archives": archives, "data.build": build, "data.doctor": doctor, "data.embed": embed,
+COMMANDS = {"benchmarks.inference": inference, "benchmarks.train_step": train_step,
+            "data.archives": archives, "data.build": build, "data.doctor": doctor, "simgan_tf.text.embed": embed,
             "data.show": show, "simgan_tf.text.nearest": nearest, "simgan_tf.text.train": text,
-            "run_train.py": run_train, "simgan_tf.edit": edit, "simgan_tf.pack": pack,
+            "run_train.py": run_train, "simgan_tf.edit": edit, "export.pack": pack,
             "simgan_tf.evaluation": evaluation, "simgan_tf.evaluation.colours": colours, "run_export.py": run_export,
             "export.device_example": device_example, "export.serving.client": client, "export.web": web,
             "export.web.serve": serve}  # fmt: skip

@@ -100,7 +100,7 @@ def test_an_encoder_is_taken_into_the_run(path, tmp_path):
     """--text_encoder copies it, records filled by it fit, and the run can be moved and edited with."""
     filled = tmp_path / "records"
     shutil.copytree(path / "records", filled)
-    run("-m", "data.embed", f"--records_dir={filled}", f"--encoder={path / 'run'}")
+    run("-m", "simgan_tf.text.embed", f"--records_dir={filled}", f"--encoder={path / 'run'}")
     run("run_train.py", *TINY_FLAGS, f"--records_dir={filled}", f"--run_dir={tmp_path / 'run'}",
         f"--text_encoder={path / 'run' / 'text_encoder'}", "--steps=2")  # fmt: skip
     (tmp_path / "run").rename(tmp_path / "moved")

@@ -12,7 +12,7 @@ from data import pipeline
 from export import cpp_loader, parity, saved_model
 from export.serving import checks, protocol
 from simgan_tf.edit import Editor
-from simgan_tf.pictures import to_pixels
+from simgan_tf.system.pictures import to_pixels
 from tests.test_export import make_run, other_encoder
 
 TEXTS = ["this flower has red petals", "BLUE, flower!", "the petals are pink"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simgan_tf.config import PRESETS
+from simgan_tf.configs import PRESETS
 from simgan_tf.layers import BatchNorm, shift_and_cut
 from simgan_tf.methods.simgan import SIMGAN, Adam, Discriminator, Generator, correlation, mismatched
 from tests.conftest import EMBEDDING, TINY, random_batch

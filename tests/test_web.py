@@ -19,8 +19,8 @@ from data import pipeline
 from data.captions import ALPHABET
 from export.web import __main__ as web
 from export.web import litert, serve
-from simgan_tf import pictures
-from simgan_tf.config import PRESETS
+from simgan_tf.configs import PRESETS
+from simgan_tf.system import pictures
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
 from tests.conftest import ROOT, refused, run
@@ -147,7 +147,7 @@ def test_preparation_in_javascript(height, width, size, load_size, strip):
 
 
 def test_pixels_for_the_canvas():
-    """As simgan_tf.pictures rounds them; opaque; and no picture of values that are not numbers."""
+    """As simgan_tf.system.pictures rounds them; opaque; and no picture of values that are not numbers."""
     image = np.random.default_rng(0).uniform(-1.1, 1.1, [5, 3]).astype(np.float32)
     image[0] = [-1, 0.999, 1]
     found = np.array(node("answer = Array.from(pixels.toPixels(value));", image.ravel().tolist())).reshape([5, 4])

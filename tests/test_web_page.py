@@ -17,8 +17,8 @@ from data import images, pipeline
 from export import tflite
 from export.web import __main__ as web
 from export.web import litert, serve
-from simgan_tf import pictures
 from simgan_tf.edit import Editor
+from simgan_tf.system import pictures
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 from tests import chromium

@@ -18,8 +18,8 @@ from data import pipeline
 from export import cpp_loader, parity, saved_model
 from export.serving import deployment, protocol
 from simgan_tf.edit import Editor
-from simgan_tf.pictures import to_pixels
-from simgan_tf.quiet import quiet
+from simgan_tf.system.pictures import to_pixels
+from simgan_tf.system.quiet import quiet
 
 LEVEL = 2 / 255  # between two neighbouring pixel values, on the scale of [-1, 1]
 # Largest and mean difference from the live float32 model: of the edit's values, and of the PNGs' pixels. Measured:

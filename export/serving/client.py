@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from simgan_tf import cli, files
+from simgan_tf.system import commands, files
 
 MODEL = "simgan"
 
@@ -184,4 +184,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from export import parity, saved_model
 from export.serving import protocol, reading
-from simgan_tf import files
 from simgan_tf.edit import Editor
+from simgan_tf.system import files
 
 MODEL = "simgan"
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")

@@ -18,9 +18,9 @@ from absl import flags
 from PIL import Image
 
 from export.web import litert
-from simgan_tf import cli, edit, files
-from simgan_tf import config as configs
-from simgan_tf.quiet import quiet
+from simgan_tf import configs, edit
+from simgan_tf.system import commands, files
+from simgan_tf.system.quiet import quiet
 
 PAGE = os.path.join(litert.HERE, "page")
 FORMAT_VERSION = 1  # of contract.json and of site.json
@@ -140,7 +140,7 @@ def make_model(run_dir: str, folder: str, variant: str) -> str:
 
     variants.chosen([variant], tflite=True, records=False)
     print(f"making the {variant} .tflite of this model ...", flush=True)
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     with quiet():
         from export import devices, parity
 
@@ -215,7 +215,7 @@ def drawn_samples() -> list[tuple[str, str, bytes]]:
 
 def recorded_samples(records_dir: str) -> list[tuple[str, str, bytes]]:
     """(file name, first caption, encoded bytes) of the first SAMPLES test pictures. Raises: as data.records."""
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     from data import records
 
     samples = []
@@ -255,4 +255,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

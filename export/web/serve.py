@@ -9,7 +9,7 @@ import os
 
 from absl import flags
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -71,4 +71,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -17,8 +17,8 @@ from typing import Any
 
 from absl import flags
 
-from simgan_tf import cli, files
 from simgan_tf.evaluation import metrics
+from simgan_tf.system import commands, files
 
 
 def define_flags() -> None:
@@ -51,13 +51,13 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     import numpy as np
 
     from data import pipeline, records
     from simgan_tf.edit import Editor
     from simgan_tf.evaluation import colours, figures
-    from simgan_tf.pictures import save_image
+    from simgan_tf.system.pictures import save_image
     from simgan_tf.text.recorded import Recorded
 
     info = records.read_info(values.records_dir)
@@ -328,4 +328,4 @@ def measure_words(editor, images, split, kind: str, exact, seed: int) -> dict[st
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -31,7 +31,7 @@ import numpy as np
 from absl import flags
 from scipy import ndimage, optimize
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 SIDE = 64  # pixels; larger pictures are averaged down to it, so that every size is read alike
 
@@ -382,7 +382,7 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    cli.start_tensorflow()
+    commands.start_tensorflow()
     from data import pipeline, records
 
     info = records.read_info(values.records_dir)
@@ -422,4 +422,4 @@ def choose(words: str, dataset: str, masks: bool) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from matplotlib.figure import Figure
 from PIL import Image
 
-from simgan_tf import pictures
 from simgan_tf.edit import Editor
+from simgan_tf.system import pictures
 
 
 def edits(

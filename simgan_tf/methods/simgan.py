@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from simgan_tf import losses
-from simgan_tf.config import Config
+from simgan_tf.configs import Config
 from simgan_tf.layers import (
     BatchNorm,
     ConditioningAugmentation,

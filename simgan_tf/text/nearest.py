@@ -1,10 +1,10 @@
 """Prints the captions whose phi is nearest to a sentence's: python -m simgan_tf.text.nearest.
 For looking at what phi has learnt; knows no pictures and no GAN."""
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 if __name__ == "__main__":
-    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
 import os
 from collections.abc import Sequence
@@ -60,4 +60,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -60,7 +60,9 @@ def require_same(encoder: object, info: dict, split: Split, count: int = 64) -> 
     facts = info["embeddings"]
     if facts["fingerprint"] == encoder.fingerprint:
         return
-    remedy = "give the encoder that made them, or take them out: python -m data.embed --remove --records_dir=..."
+    remedy = (
+        "give the encoder that made them, or take them out: python -m simgan_tf.text.embed --remove --records_dir=..."
+    )
     if facts["dim"] != encoder.dim:
         raise ValueError(
             f"the records hold {facts['dim']}-dimensional embeddings ({facts['name']}), the text encoder "

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from simgan_tf import files
+from simgan_tf.system import files
 from simgan_tf.text import tokens
 
 LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # ASCII alone, as tf.strings.lower does it

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from simgan_tf import files
+from simgan_tf.system import files
 
 FORMAT_VERSION = 1
 FACTS, VOCABULARY, WEIGHTS = "encoder.json", "vocabulary.txt", "weights.npz"
@@ -74,7 +74,7 @@ def check_size(directory: str, vocabulary: Sequence, facts: dict) -> None:
 
 
 def read_weights(directory: str, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The arrays `names`, and those of `optional` that are there; float16 ones, of `simgan_tf.pack`, as float32.
+    """The arrays `names`, and those of `optional` that are there; float16 ones, of `export.pack`, as float32.
 
     Raises: ValueError for a damaged or other file.
     """

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from simgan_tf import files
+from simgan_tf.system import files
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")  # ids 0 and 1; the brackets keep them from ever being a word of a sentence

@@ -1,10 +1,10 @@
 """Trains phi on a records folder and writes run_dir/text_encoder: python -m simgan_tf.text.train.
 Knows no GAN; what it measures on the test split is reported and decides nothing."""
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 if __name__ == "__main__":
-    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
 import json
 import os
@@ -327,4 +327,4 @@ def _new_encoder(values: flags.FlagValues, vocabulary: Vocabulary) -> tuple[Text
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from simgan_tf.quiet import quiet
+from simgan_tf.system.quiet import quiet
 
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:

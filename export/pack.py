@@ -1,6 +1,6 @@
 """Packs a trained run to be shipped: its generator and text encoder alone, large arrays in float16, as a run directory.
 
-python -m simgan_tf.pack --run_dir=runs/flowers --out_dir=simgan_tf/pretrained/flowers
+python -m export.pack --run_dir=runs/flowers --out_dir=simgan_tf/pretrained/flowers
 """
 
 import contextlib
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from simgan_tf import cli, files
-from simgan_tf import config as configs
+from simgan_tf import configs
+from simgan_tf.system import commands, files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -191,8 +191,8 @@ def sizes(folder: str) -> dict[str, int]:
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     require_replaceable(values.out_dir)  # before TensorFlow starts, so that a wrong folder costs no time
-    cli.start_tensorflow()
-    command = shlex.join(["python", "-m", "simgan_tf.pack", *sys.argv[1:]])
+    commands.start_tensorflow()
+    command = shlex.join(["python", "-m", "export.pack", *sys.argv[1:]])
     packed = pack(values.run_dir, values.out_dir, values.step, command)
     made = sizes(values.out_dir)
     for name, size in made.items():
@@ -206,4 +206,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

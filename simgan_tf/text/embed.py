@@ -1,10 +1,10 @@
-"""Fills records with an encoder's vectors of their captions: python -m data.embed --records_dir= --encoder=
+"""Fills records with an encoder's vectors of their captions: python -m simgan_tf.text.embed --records_dir= --encoder=
 Must not know any raw data set, batches or which encoder it is."""
 
-from simgan_tf import cli
+from simgan_tf.system import commands
 
 if __name__ == "__main__":
-    cli.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ import tqdm
 from absl import flags
 
 from data import records
-from simgan_tf import files
+from simgan_tf.system import files
 from simgan_tf.text import encoders
 
 CHUNK = 2048  # captions encoded between two moves of the progress bar
@@ -49,7 +49,7 @@ def embed(records_dir: str, encoder: "encoders.TextEncoder") -> tuple[dict[str, 
 
     def entry(splits: dict[str, dict]) -> dict[str, object]:
         scale = float(np.sqrt(squares / numbers))
-        found = records.embeddings_entry(splits, encoder.name, scale, "data.embed", encoder.fingerprint)
+        found = records.embeddings_entry(splits, encoder.name, scale, "simgan_tf.text.embed", encoder.fingerprint)
         return {**found, "phi_scale": encoder.phi_scale}
 
     return _rewrite(records_dir, info, filled, entry), unknown
@@ -127,7 +127,7 @@ def _known(encoder: "encoders.TextEncoder", text: str) -> bool:
 
 
 def define_flags() -> None:
-    """Flags of `python -m data.embed`."""
+    """Flags of `python -m simgan_tf.text.embed`."""
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote; its records are replaced.", required=True)
     flags.DEFINE_string(
         "encoder",
@@ -160,4 +160,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    commands.run(main, define_flags)

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import flags
 
-from simgan_tf import files
+from simgan_tf.system import files
 
 FLOWER_SENTENCES = (
     "this flower has red petals with a yellow center",

@@ -4,7 +4,7 @@ Knows no model and no TensorFlow."""
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from simgan_tf.files import replacing
+from simgan_tf.system.files import replacing
 
 
 def save_image(picture: Image.Image, path: str) -> None:
