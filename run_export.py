@@ -3,22 +3,16 @@
 python run_export.py --run_dir=runs/demo
 """
 
-import json
 import os
-import platform
-import re
 import shlex
 import sys
-from importlib import metadata
-from typing import Any
 
 from absl import flags
 
-from export.variants import CALIBRATED, VARIANTS, chosen
-from simgan_tf import configs, edit
-from simgan_tf.system import commands, files
-
-FORMATS = ("saved_model", "tflite")
+from export import export_run
+from export.variants import CALIBRATED, VARIANTS
+from simgan_tf import edit
+from simgan_tf.system import commands
 
 
 def define_flags() -> None:
@@ -27,7 +21,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "out_dir", None, "Folder to write, replaced as a whole; default RUN_DIR/export, or export_NAME of --pretrained."
     )
-    flags.DEFINE_list("formats", list(FORMATS), f"What to write: any of {', '.join(FORMATS)}.")
+    flags.DEFINE_list("formats", list(export_run.FORMATS), f"What to write: any of {', '.join(export_run.FORMATS)}.")
     flags.DEFINE_enum("compute", "float32", ["float32", "bfloat16"], "Convolutions of the SavedModel: bfloat16 is "
                       "faster where the CPU has AMX, or on a GPU, and off by about 0.01 of values "
                       "in [-1, 1].")  # fmt: skip
@@ -41,152 +35,20 @@ def define_flags() -> None:
     flags.DEFINE_boolean("force", False, "Write a .tflite that is too poor (PSNR, colours) all the same.")
 
 
-def export(
-    run_dir: str,
-    out_dir: str,
-    formats: list[str],
-    records_dir: str | None,
-    command: str,
-    variants: list[str] | None = None,
-    force: bool = False,
-    compute: str = "float32",
-) -> dict[str, Any]:
-    """Writes `out_dir` with export.json, saved_model/simgan/<step>/ and .tflite files; returns export.json's content.
-
-    Everything is made in a folder beside out_dir, checked there, and then takes the place of out_dir.
-    variants: of the .tflite, of `export.variants.VARIANTS`; None = all that records_dir allows. force: keep poor ones.
-    compute: of the SavedModel's convolutions.
-    Raises: ValueError where a format or variant is unknown, out_dir holds something else, a file differs from the live
-    model, or a variant is too poor; FileNotFoundError where the run or its checkpoint is missing. out_dir is then as it
-    was.
-    """
-    out_dir = os.path.abspath(out_dir)
-    if not formats or not set(formats) <= set(FORMATS):
-        raise ValueError(f"formats={','.join(formats)!r} must be one or more of {', '.join(FORMATS)}.")
-    variants = chosen(variants, "tflite" in formats, records_dir is not None)
-    configs.load(run_dir)  # before TensorFlow starts, so that a wrong folder costs no time
-    if os.path.exists(out_dir) and not os.path.isfile(os.path.join(out_dir, "export.json")):
-        if not os.path.isdir(out_dir) or os.listdir(out_dir):
-            raise ValueError(f"{out_dir!r} exists and is no export: it has no export.json. Choose another --out_dir.")
-
-    from tqdm import tqdm
-
-    from simgan_tf.system.quiet import quiet
-
-    with quiet():
-        from export import devices, parity, saved_model
-        from export.serving import checks, deployment
-        from simgan_tf.edit import Editor
-
-        editor = Editor(run_dir)
-    made: dict[str, dict[str, Any]] = {}
-    with files.replacing_folder(out_dir) as partial:
-        total = 1 + 2 * ("saved_model" in formats) + 2 * len(variants)
-        with tqdm(total=total, unit="stage", desc="exporting", leave=False) as bar:
-
-            def stage(name: str) -> None:
-                bar.set_postfix_str(name)
-                bar.refresh()
-
-            stage("live model")
-            with quiet():
-                inputs = parity.cases(editor, records_dir)
-            bar.update()
-            if "saved_model" in formats:
-                name = f"saved_model/{deployment.MODEL}/{max(editor.step, 1)}"  # the server wants versions from 1 on
-                path = os.path.join(partial, name)
-                os.makedirs(os.path.dirname(path))
-                stage("writing SavedModel")
-                saved_model.write(editor, path, compute)
-                deployment.write(editor, path)
-                bar.update()
-                stage("checking SavedModel")
-                made[name] = {"bytes": _bytes(path), **checks.check(path, editor, inputs, compute)}
-                bar.update()
-            measured_on = None
-            if "tflite" in formats:
-
-                def next_stage(name: str) -> None:
-                    bar.update()
-                    stage(name)
-
-                found, measured_on = devices.export(
-                    editor, partial, variants, inputs, records_dir, force, next_stage, bar.write
-                )
-                made |= found
-        report = {
-            "format_version": 1,
-            "method": editor.config.method,
-            "step": editor.step,
-            "image_size": editor.config.image_size,
-            "embedding_size": editor.text_encoder.dim,
-            "noise_size": editor.config.ca_size,
-            "checked_on": inputs.pictures,
-            "measured_on": measured_on,
-            "limits": dict(zip(("max_error", "mean_error"), parity.LIMITS, strict=True)),
-            "files": made,
-            "versions": _versions(),
-            "command": command,
-        }
-        files.write_text(os.path.join(partial, "export.json"), json.dumps(report, indent=2) + "\n")
-    return report
-
-
-def _bytes(path: str) -> int:
-    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
-
-
-def _versions() -> dict[str, str]:
-    import keras
-    import tensorflow as tf
-
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "ai-edge-litert": metadata.version("ai-edge-litert"),
-    }
-
-
-def _step_of(out_dir: str) -> str | None:
-    """Step of the export that `out_dir` holds, "unknown" for a damaged one, None for none."""
-    path = os.path.join(out_dir, "export.json")
-    if not os.path.isfile(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        found = re.search(r'"step": (\d+)', file.read())
-    return found[1] if found else "unknown"
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report's numbers, one line a check."""
-    lines = [f"{'file':<24}{'MB':>9}  {'run by':<22}{'n':>3}{'max error':>11}{'mean error':>12}{'PSNR dB':>9}"]
-    for name, facts in report["files"].items():
-        shown = f"{name:<24}{facts['bytes'] / 1e6:>9.2f}"
-        for loader, check in facts["checks"].items():
-            psnr = "same" if check["psnr_db"] is None else f"{check['psnr_db']:.1f}"
-            lines.append(
-                f"{shown:<33}  {loader:<22}{check['n']:>3}{check['max_error']:>11.1e}"
-                f"{check['mean_error']:>12.1e}{psnr:>9}"
-            )
-            shown = ""
-    return "\n".join(lines)
-
-
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     run_dir = edit.model_dir(values.run_dir, values.pretrained)
     # An installed package may not be written to.
     default = f"export_{values.pretrained}" if values.pretrained else os.path.join(run_dir, "export")
     out_dir = values.out_dir or default
-    before = _step_of(out_dir)
+    before = export_run.step_of(out_dir)
     # The files are checked where they will run, on a CPU; a GPU's TF32 convolutions alone are 1e-3 off.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
-    report = export(
+    report = export_run.export(
         run_dir, out_dir, values.formats, values.records_dir, command, values.variants, values.force, values.compute
     )
-    print(table(report))
+    print(export_run.table(report))
     small = {name: facts for name, facts in report["files"].items() if "device" in facts}
     if small:
         from export import devices

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import train_step, turns
-from benchmarks.train_step import CASES, EMBEDDING, PRECISIONS, arrays, config_of
+from benchmarks.train_step import CASES, EMBEDDING, PRECISIONS, arrays, config_of, text_encoder
 from simgan_tf.system import commands
 
 OURS = ("folded", "model")
@@ -52,10 +52,11 @@ class Ours(train_step.Ours):
 
         batch = arrays(case)
         inputs = {name: batch[name] for name in ("image", "mismatching", "noise")}
-        method = SIMGAN(config_of(case, precision), EMBEDDING)
-        folded = folding.Folded(method.generator, tf.float32 if precision == "float32" else tf.bfloat16)
+        method = SIMGAN(config_of(case, precision), text_encoder(EMBEDDING))
+        folded = folding.Folded(method.network, tf.float32 if precision == "float32" else tf.bfloat16)
         specs = [tf.TensorSpec(array.shape, tf.float32, name) for name, array in inputs.items()]
-        exported = tf.function(folded.__call__, input_signature=specs, autograph=False)
+        edit = functools.partial(method.edit, network=folded)
+        exported = tf.function(edit, input_signature=specs, autograph=False)
         with tempfile.TemporaryDirectory() as scratch, quiet():
             saved_model.save(tf.Module(), os.path.join(scratch, "model"), {"edit": exported})
             session = tf.compat.v1.Session(graph=tf.Graph())

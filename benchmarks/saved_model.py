@@ -7,6 +7,7 @@ the classic Session, as a server does it. Batch 1; they take turns. times_as_fas
 first one's time by that of the same round: what slows the machine for a while slows both.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -16,7 +17,8 @@ import time
 import numpy as np
 from absl import flags
 
-from simgan_tf.configs import Config
+from benchmarks.train_step import text_encoder
+from simgan_tf.configs.simgan import Config
 from simgan_tf.system import commands
 
 SIDES = ("live", "unfolded float32", "folded float32", "folded bfloat16")
@@ -49,15 +51,17 @@ def main(argv: list[str]) -> None:
     from simgan_tf.system.quiet import quiet
 
     config = Config(image_size=values.size, load_size=values.size, width=values.width, units=values.units)
-    method = SIMGAN(config, 300)
+    method = SIMGAN(config, text_encoder(300))
     draw = np.random.default_rng(0)
     image = draw.uniform(-1, 1, [1, values.size, values.size, 3]).astype(np.float32)
     embedding = draw.normal(size=[1, 300]).astype(np.float32)
     noise = np.zeros([1, config.ca_size], np.float32)
     made = {
-        "unfolded float32": lambda: (method.variables()["generator"], method.edit),
-        "folded float32": lambda: ([], folding.Folded(method.generator).__call__),
-        "folded bfloat16": lambda: ([], folding.Folded(method.generator, tf.bfloat16).__call__),
+        "unfolded float32": lambda: (method.variables()[method.part], method.edit),
+        "folded float32": lambda: ([], functools.partial(method.edit, network=folding.Folded(method.network))),
+        "folded bfloat16": lambda: (
+            [], functools.partial(method.edit, network=folding.Folded(method.network, tf.bfloat16))
+        ),
     }
     runs = {"live": lambda *inputs: method.edit(*inputs).numpy()} if "live" in values.sides else {}
     with tempfile.TemporaryDirectory() as scratch, quiet():

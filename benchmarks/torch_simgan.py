@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from simgan_tf.configs import Config
+from simgan_tf.configs.simgan import Config
 
 SLOPE = 0.2  # of leaky ReLU, as in simgan_tf/layers.py; batch norm's momentum 0.1 and epsilon 1e-5 are PyTorch's own
 
@@ -81,7 +81,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: Config, embedding_size: int) -> None:
         super().__init__()
-        d, widest = config.d_width, config.d_width * config.d_widest
+        d, widest = config.d_width, 8 * config.d_width
         widths = [min(d << i, widest) for i in range(config.image_size.bit_length() - 3)]
         self.text = nn.Linear(embedding_size, config.text_size)
         self.trunk = nn.ModuleList()

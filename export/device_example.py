@@ -101,14 +101,17 @@ def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> 
     contract, words = read_contract(model)
     tokens = tokenise(text, contract["tokens"], words)
     pixels = read_pixels(image, contract["image"]["size"], contract["image"]["load_size"])
-    shape = contract["signatures"]["manipulate"]["inputs"]["noise"]["shape"]
-    noise = np.random.default_rng(seed).normal(size=shape) if seed else np.zeros(shape)
+    drawn = {}
+    if "noise" in contract["signatures"]["manipulate"]["inputs"]:  # else the model has one edit for each sentence
+        shape = contract["signatures"]["manipulate"]["inputs"]["noise"]["shape"]
+        noise = np.random.default_rng(seed).normal(size=shape) if seed else np.zeros(shape)
+        drawn = {"noise": noise.astype(np.float32)}
 
     from ai_edge_litert.interpreter import Interpreter  # here: what is wrong above is said at once
 
     try:
         manipulate = Interpreter(model, num_threads=threads).get_signature_runner("manipulate")
-        made = manipulate(image=pixels, tokens=tokens, noise=noise.astype(np.float32))
+        made = manipulate(image=pixels, tokens=tokens, **drawn)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{model} does not run: {error}; export it again with run_export.py.") from None
     return Image.fromarray(made["edited"][0])

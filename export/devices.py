@@ -119,10 +119,10 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
             wanted = np.array(split.colours)[others]
         pictures = f"{len(split)} test pictures of the records"
     pixels = np.round((image + 1) * 127.5).astype(np.uint8)
-    noise = editor.method.draw_noise(len(pixels), [seed, 3]).numpy()
+    noise = editor.draw_noise(len(pixels), [seed, 3])
     noise[0] = 0
     tokens = editor.text_encoder.tokens(text)
-    embedding = editor.text_encoder.encode_tokens(tokens)
+    embedding = editor.method.encode(text)
     edit = tf.function(editor.method.edit, reduce_retracing=True)
     edited = np.concatenate([
         edit(pixels[i : i + 16] / np.float32(127.5) - 1, embedding[i : i + 16], noise[i : i + 16]).numpy()
@@ -143,7 +143,7 @@ def calibration(editor: Editor, records_dir: str | None, seed: int = 0) -> dict[
     return {
         "image": np.round((image + 1) * 127.5).astype(np.uint8),
         "tokens": editor.text_encoder.tokens(text),
-        "noise": editor.method.draw_noise(len(text), [seed, 4]).numpy(),
+        "noise": editor.draw_noise(len(text), [seed, 4]),
     }
 
 

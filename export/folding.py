@@ -1,61 +1,63 @@
-"""The generator for inference alone: batch norm inside the convolutions, in float32 or bfloat16, as constants.
-Knows the layers of the SIMGAN generator by their names; its wiring stays where it is, in `Generator.call`."""
+"""The network that edits, for inference alone: batch norm inside its convolutions, float32 or bfloat16, as constants.
+Knows the layers of simgan_tf/layers.py; a network's wiring stays where it is, in its `call`."""
 
-import functools
-import types
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from simgan_tf import layers
-from simgan_tf.methods.simgan import Generator, Upsample
-
-# Each convolution and the batch norm behind it; a generator lacks those that its Config leaves out.
-PAIRS = (("conv1", "norm1"), ("conv2", "norm2"), ("conv3", "norm3"), ("fuse", "fuse_norm"), ("up1", "up_norm1"),
-         ("up2", "up_norm2"), ("to_image", ""))  # fmt: skip
 
 
 class Folded:
-    """What `Generator.__call__` gives with training=False, but for rounding, from constants and no Keras object.
+    """What a network gives with training=False, but for rounding, from constants and no Keras object.
+
+    network: built of simgan_tf.layers and of Keras' Dense, Conv2D and Conv2DTranspose; what else it holds stays as it
+    is. Calling this is calling the network.
 
     Batch norm behind a convolution is y = gamma (K * x + k - mean) / sqrt(variance + epsilon) + beta, which is the
     convolution with kernel s K and bias beta + s (k - mean), s = gamma / sqrt(variance + epsilon).
 
-    compute: tf.float32, or tf.bfloat16 for the convolutions (kernels are then stored so; half of the bytes). The
-    conditioning code and the last tanh are float32 always.
+    compute: tf.float32, or tf.bfloat16 for the convolutions (kernels are then stored so; half of the bytes). Dense
+    layers, which make the conditioning code, are float32 always.
 
     Constants, because TensorFlow brings a constant kernel into the layout of its convolutions once, and a variable at
     every call: a quarter more time at 256x256. A SavedModel then holds them in its saved_model.pb (2 GB at most).
+
+    weights: the constants. kept: raw variables of the layers that stay as they are.
     """
 
-    def __init__(self, generator: Generator, compute: tf.DType = tf.float32) -> None:
+    def __init__(self, network: keras.Model, compute: tf.DType = tf.float32) -> None:
+        self.compute = compute
         self.weights: list[tf.Tensor] = []
-        parts: dict[str, object] = {"config": generator.config, "augment": self._code(generator.augment)}
-        for name, norm in PAIRS:
-            if hasattr(generator, name):
-                batch_norm = getattr(generator, norm, None) if norm else None
-                parts |= {name: self._convolution(getattr(generator, name), batch_norm, compute), norm: _identity}
-        for i in range(generator.config.units):
-            unit = getattr(generator, f"unit{i}")
-            inner = types.SimpleNamespace(
-                conv1=self._convolution(unit.conv1, unit.norm1, compute), norm1=_identity,
-                conv2=self._convolution(unit.conv2, unit.norm2, compute), norm2=_identity,
-                relu_after_sum=unit.relu_after_sum,
-            )  # fmt: skip
-            parts[f"unit{i}"] = _calls(layers.Residual, inner)
-        self._call = _calls(Generator, types.SimpleNamespace(**parts))
+        self.kept: list[tf.Variable] = []
+        self._call = self._folded(network)
 
-    def __call__(self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """Edited image [B, H, W, 3] float32 in [-1, 1]; arguments as of `Generator.call`."""
-        return self._call(image, embedding, noise)[0]
+    def __call__(self, *inputs: tf.Tensor) -> Any:
+        return self._call(*inputs)
 
-    def _convolution(
-        self, layer: keras.layers.Layer, norm: layers.BatchNorm | None, compute: tf.DType
-    ) -> Callable[[tf.Tensor], tf.Tensor]:
-        """x -> the layer and, if there is one, the batch norm behind it, in `compute`."""
-        doubling = isinstance(layer, Upsample)
+    def _folded(self, layer: keras.layers.Layer) -> Callable:
+        """The layer as a function that takes the same arguments."""
+        if isinstance(layer, layers.Normed):
+            return self._convolution(layer.convolution, layer.norm)
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Conv2DTranspose | layers.Upsample):
+            return self._convolution(layer, None)
+        if isinstance(layer, keras.layers.Dense):
+            return self._dense(layer)
+        inner = {name: value for name, value in vars(layer).items() if not name.startswith("_")}
+        if not any(isinstance(value, keras.layers.Layer) for value in inner.values()):
+            self.kept += [variable.value for variable in layer.variables]
+            return layer
+        return _Calls(type(layer), {
+            name: self._folded(value) if isinstance(value, keras.layers.Layer) else value
+            for name, value in inner.items()
+        })  # fmt: skip
+
+    def _convolution(self, layer: keras.layers.Layer, norm: layers.BatchNorm | None) -> Callable:
+        """x -> the layer and, if there is one, the batch norm behind it."""
+        doubling = isinstance(layer, layers.Upsample)
         inner = layer.conv if doubling else layer
         transposed = isinstance(inner, keras.layers.Conv2DTranspose)
         kernel = np.asarray(inner.kernel, np.float64)  # [h, w, in, out]; transposed: [h, w, out, in]
@@ -65,15 +67,16 @@ class Folded:
             scale = np.asarray(norm.gamma, np.float64) / np.sqrt(np.asarray(norm.variance, np.float64) + layers.EPSILON)
             bias = np.asarray(norm.beta, np.float64) + scale * (bias - np.asarray(norm.mean, np.float64))
             kernel = kernel * (scale[:, None] if transposed else scale)
-        kernel, bias = self._weight(kernel, compute), self._weight(bias, compute)
+        kernel, bias = self._weight(kernel, self.compute), self._weight(bias, self.compute)
         stride, padding = inner.strides[0], inner.padding.upper()
 
-        def convolve(x: tf.Tensor) -> tf.Tensor:
-            x = tf.cast(x, compute)
+        def convolve(x: tf.Tensor, **_: Any) -> tf.Tensor:
+            x = tf.cast(x, self.compute)
             if doubling:
                 x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
             if transposed:
-                size = [tf.shape(x)[0], stride * x.shape[1], stride * x.shape[2], outputs]
+                count, height, width = tf.unstack(tf.shape(x)[:3])
+                size = [count, stride * (x.shape[1] or height), stride * (x.shape[2] or width), outputs]
                 x = tf.nn.conv2d_transpose(x, kernel, size, stride, padding)
             else:
                 x = tf.nn.conv2d(x, kernel, stride, padding)
@@ -81,27 +84,27 @@ class Folded:
 
         return convolve
 
-    def _code(self, augment: layers.ConditioningAugmentation) -> Callable:
-        """phi -> mean and log sigma, in float32."""
-        inner = types.SimpleNamespace()
-        for name in ("to_mean", "to_log_sigma"):
-            kernel, bias = (self._weight(weight, tf.float32) for weight in getattr(augment, name).weights)
-            setattr(inner, name, functools.partial(_dense, kernel, bias))
-        return _calls(layers.ConditioningAugmentation, inner)
+    def _dense(self, layer: keras.layers.Dense) -> Callable:
+        kernel = self._weight(layer.kernel, tf.float32)
+        bias = self._weight(layer.bias if layer.use_bias else np.zeros(kernel.shape[1]), tf.float32)
+        activation = layer.activation
+
+        def product(x: tf.Tensor, **_: Any) -> tf.Tensor:
+            return activation(tf.nn.bias_add(tf.matmul(tf.cast(x, tf.float32), kernel), bias))
+
+        return product
 
     def _weight(self, value: object, dtype: tf.DType) -> tf.Tensor:
         self.weights.append(tf.cast(np.asarray(value, np.float32), dtype))
         return self.weights[-1]
 
 
-def _calls(kind: type, parts: types.SimpleNamespace) -> Callable:
-    """A layer whose `call` is that of `kind` over other parts: the network's wiring is written once, there."""
-    return lambda *inputs, **_: kind.call(parts, *inputs)
+class _Calls:
+    """Runs the `call` of a kind of layer over other parts: its wiring is written once, there."""
 
+    def __init__(self, kind: type, parts: dict[str, Any]) -> None:
+        self.__dict__.update(parts)
+        self._kind = kind
 
-def _dense(kernel: tf.Tensor, bias: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    return tf.nn.bias_add(tf.matmul(x, kernel), bias)
-
-
-def _identity(x: tf.Tensor, **_: bool) -> tf.Tensor:
-    return x
+    def __call__(self, *inputs: tf.Tensor, **how: Any) -> Any:
+        return self._kind.call(self, *inputs, **how)

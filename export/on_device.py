@@ -25,7 +25,8 @@ def measure(path: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     memory_mb (what the peak of the resident memory grew by while loading and running `manipulate` on one thread).
     """
     count = len(given["image"])
-    rows = [{name: values[i : i + 1] for name, values in given.items()} for i in range(count)]
+    # A model that draws no noise has no such input.
+    rows = [{name: values[i : i + 1] for name, values in given.items() if values.shape[1]} for i in range(count)]
     before = _memory("VmRSS")
     made = {}
     for threads in THREADS:
@@ -49,7 +50,8 @@ def measure(path: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for row in rows:
         embeddings.append(embed(tokens=row["tokens"])["embedding"])
         image = row["image"] / np.float32(127.5) - 1
-        edits.append(edit(image=image, embedding=embeddings[-1], noise=row["noise"])["edited"])
+        drawn = {"noise": row["noise"]} if "noise" in row else {}
+        edits.append(edit(image=image, embedding=embeddings[-1], **drawn)["edited"])
     return {**made, "embedding": np.concatenate(embeddings), "edited": np.concatenate(edits)}
 
 

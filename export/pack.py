@@ -21,12 +21,8 @@ from simgan_tf.system import commands, files
 if TYPE_CHECKING:
     import numpy as np
 
-    from simgan_tf.edit import Editor
-
 KEPT = ("README.md", "sheets")  # of the folder that is replaced: the model's card, and pictures that it shows
-PICTURES = 6  # drawn flowers, each edited without and with noise, that packed and run are compared on
-# Largest and mean |packed - run| of those edits, in [-1, 1], whose 8-bit step is 7.8e-3. Measured: 7e-4 and 8e-5, at
-# 64x64 with 6 units after 200 steps; 0.23 and 4e-4 of random weights that drive the tanh to its ends.
+# Largest and mean |packed - run| of the edits of `parity.cases`, in [-1, 1], whose 8-bit step is 7.8e-3.
 LIMITS = (0.05, 0.002)
 
 
@@ -52,29 +48,33 @@ def pack(run_dir: str, out_dir: str, step: int | None = None, command: str = "")
     if "packed" in facts:
         raise ValueError(f"{run_dir!r} is packed already: copy it.")
     require_replaceable(out_dir)
-    import tensorflow as tf
-
-    from simgan_tf import checkpoints
     from simgan_tf.edit import Editor
-    from simgan_tf.text import encoders
 
     editor = Editor(run_dir, step=step)
-    variables = editor.method.variables()["generator"]
+    import tensorflow as tf
+
+    from export import parity
+    from simgan_tf import checkpoints
+    from simgan_tf.text import encoders
+
+    part = editor.method.part
+    variables = editor.method.variables()[part]
     with files.replacing_folder(out_dir) as folder:
         inner = os.path.join(folder, "text_encoder")
         pack_text_encoder(os.path.join(run_dir, "text_encoder"), inner)
         stored = [tf.Variable(rounded(variable.numpy(), variable.name)) for variable in variables]
-        checkpoint = checkpoints.checkpoint_of({editor.part: stored}, step=tf.Variable(editor.step, dtype=tf.int64))
+        checkpoint = checkpoints.checkpoint_of({part: stored}, step=tf.Variable(editor.step, dtype=tf.int64))
         checkpoints.save(folder, checkpoint, editor.step, keep=1)
         facts = {**portable(facts), "text_encoder": encoders.load(inner).fingerprint}
         configs.save(config, folder, **facts)
-        largest, mean = differences(editor, Editor(folder))
+        inputs = parity.cases(editor)
+        error = parity.compare("float16", parity.edits(Editor(folder), inputs), inputs.edited, LIMITS)
         packed = {
-            "part": editor.part,
+            "part": part,
             "stored": "kernels and word vectors in float16, the rest in float32",
-            "compared": f"{PICTURES} drawn flowers, each without and with noise",
-            "max_difference": round(largest, 6),
-            "mean_difference": round(mean, 8),
+            "compared": inputs.pictures,
+            "max_difference": round(error["max_error"], 6),
+            "mean_difference": round(error["mean_error"], 8),
             "command": portable(command),
         }
         configs.save(config, folder, **facts, packed=packed)
@@ -138,30 +138,6 @@ def rounded(value: "np.ndarray", name: str) -> "np.ndarray":
     return value.astype(np.float16)
 
 
-def differences(run: "Editor", packed: "Editor") -> tuple[float, float]:
-    """Largest and mean |packed - run| of edits of PICTURES drawn flowers by the sentences of the sample sheet.
-
-    Raises: ValueError where one is above LIMITS, or not a number.
-    """
-    import numpy as np
-
-    from data import demo, painter
-
-    sentences, found = run.config.sentences, []
-    for i, flower in enumerate(demo.flowers()[:PICTURES]):
-        pixels, _ = painter.draw(flower, i + 1, run.config.image_size)
-        image = pixels / np.float32(127.5) - 1
-        edits = [editor.edit(image, sentences[i % len(sentences)], samples=2, seed=i) for editor in (run, packed)]
-        found.append(np.abs(edits[1].astype(np.float64) - edits[0]))
-    largest, mean = float(np.max(found)), float(np.mean(found))
-    if not (largest <= LIMITS[0] and mean <= LIMITS[1]):
-        raise ValueError(
-            f"packed edits differ from the run's by up to {largest:.3g} (accepted {LIMITS[0]:g}), {mean:.3g} in the "
-            f"mean (accepted {LIMITS[1]:g}): float16 is too coarse for this generator, nothing is written."
-        )
-    return largest, mean
-
-
 def portable(value: Any) -> Any:
     """A JSON value in which every absolute path has become its last name."""
     if isinstance(value, dict):
@@ -191,7 +167,6 @@ def sizes(folder: str) -> dict[str, int]:
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     require_replaceable(values.out_dir)  # before TensorFlow starts, so that a wrong folder costs no time
-    commands.start_tensorflow()
     command = shlex.join(["python", "-m", "export.pack", *sys.argv[1:]])
     packed = pack(values.run_dir, values.out_dir, values.step, command)
     made = sizes(values.out_dir)

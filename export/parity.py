@@ -33,6 +33,10 @@ class Cases:
     def __len__(self) -> int:
         return len(self.text)
 
+    def drawn(self, i: int) -> dict[str, np.ndarray]:
+        """noise=[1, Z] of input i, as the exported signatures take it; nothing where the method draws none."""
+        return {"noise": self.noise[i : i + 1]} if self.noise.shape[1] else {}
+
 
 def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Cases:
     """PICTURES inputs with the live model's edits, one picture at a time, words found by the Python tokeniser.
@@ -69,16 +73,19 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
     ]
     for i, bend in zip(range(1, len(text), 2), bends, strict=False):
         text[i] = bend(text[i])
-    noise = editor.method.draw_noise(len(text), [seed, 1]).numpy()
+    noise = editor.draw_noise(len(text), [seed, 1])
     noise[0] = 0
-    embedding = editor.text_encoder.encode(text)
-    edited = np.concatenate(
-        [
-            editor.method.edit(image[i : i + 1], tf.constant(embedding[i : i + 1]), noise[i : i + 1]).numpy()
-            for i in range(len(text))
-        ]
-    )
-    return Cases(image, text, noise, edited, source)
+    inputs = Cases(image, text, noise, image, source)
+    return dataclasses.replace(inputs, edited=edits(editor, inputs))
+
+
+def edits(editor: Editor, inputs: Cases) -> np.ndarray:
+    """What a live model makes of the inputs, one picture at a time: [n, S, S, 3] float32."""
+    embedding = editor.method.encode(inputs.text)
+    rows = [slice(i, i + 1) for i in range(len(inputs))]
+    return np.concatenate([
+        editor.method.edit(inputs.image[row], tf.constant(embedding[row]), inputs.noise[row]).numpy() for row in rows
+    ])  # fmt: skip
 
 
 def smooth_pictures(count: int, size: int, seed: int) -> np.ndarray:
@@ -112,7 +119,7 @@ def check_tflite(path: str, inputs: Cases, editor: Editor) -> dict[str, dict[str
     """`compare` of the file's two signatures, words by the vocabulary inside the file. Raises: ValueError."""
     embedding, edited = run_tflite(path, inputs)
     return {
-        "LiteRT embed": compare("TFLite embed", embedding, editor.text_encoder.encode(inputs.text)),
+        "LiteRT embed": compare("TFLite embed", embedding, editor.method.encode(inputs.text)),
         "LiteRT embed + edit": compare("TFLite embed + edit", edited, inputs.edited),
     }
 
@@ -129,6 +136,5 @@ def run_tflite(path: str, inputs: Cases) -> tuple[np.ndarray, np.ndarray]:
         embedding, edited = [], []
         for i in range(len(inputs)):
             embedding.append(embed(tokens=tokens[i : i + 1])["embedding"])
-            made = edit(image=inputs.image[i : i + 1], embedding=embedding[-1], noise=inputs.noise[i : i + 1])
-            edited.append(made["edited"])
+            edited.append(edit(image=inputs.image[i : i + 1], embedding=embedding[-1], **inputs.drawn(i))["edited"])
     return np.concatenate(embedding), np.concatenate(edited)

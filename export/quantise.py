@@ -93,8 +93,9 @@ def activation_ranges(model: bytes, tree: schema.ModelT, samples: str) -> dict[s
     found = {}
     for i in range(len(given["image"])):
         image, tokens, noise = (given[name][i : i + 1] for name in ("image", "tokens", "noise"))
-        edit(image=image / np.float32(127.5) - 1, embedding=embed(tokens=tokens)["embedding"], noise=noise)
-        manipulate(image=image, tokens=tokens, noise=noise)
+        drawn = {"noise": noise} if noise.shape[1] else {}  # a model that draws no noise has no such input
+        edit(image=image / np.float32(127.5) - 1, embedding=embed(tokens=tokens)["embedding"], **drawn)
+        manipulate(image=image, tokens=tokens, **drawn)
         for index in graphs:
             for number, tensor in enumerate(tree.subgraphs[index].tensors):
                 constant = tree.buffers[tensor.buffer].data is not None

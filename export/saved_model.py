@@ -1,4 +1,4 @@
-"""Generator and text encoder as one SavedModel for TensorFlow Serving: encoded picture and sentence in, PNG out.
+"""What edits and its text encoder as one SavedModel for TensorFlow Serving: encoded picture and sentence in, PNG out.
 Knows no run directory's layout, no data and no TFLite; measures nothing, that is serving/checks.py's."""
 
 import os
@@ -10,6 +10,7 @@ import tensorflow as tf
 from export import folding
 from export.serving import reading
 from simgan_tf.edit import Editor
+from simgan_tf.methods.step import draw_noise, raw_variables
 from simgan_tf.system.quiet import quiet
 from simgan_tf.text.encoders import TextEncoder
 from simgan_tf.text.released_tokens import Characters
@@ -22,11 +23,12 @@ STEPS = 8  # pictures of an interpolation that does not say how many
 
 
 def write(editor: Editor, directory: str, compute: str = "float32") -> folding.Folded:
-    """Writes a SavedModel with four signatures to `directory`, which must not exist; gives the generator inside it.
+    """Writes a SavedModel with four signatures to `directory`, which must not exist; gives the network inside it.
 
     serving_default: image_bytes [B] (JPEG, PNG or WebP of any size), text [B] string, seed [B] int32 ([0] if left
         out; 0 = the mean edit, any other one another edit) -> png_bytes [B].
-    edit: image [B, S, S, 3] float32 in [-1, 1], embedding [B, D] float32, noise [B, Z] float32 -> image.
+    edit: image [B, S, S, 3] float32 in [-1, 1], embedding [B, D] float32, noise [B, Z] float32 (of a method that draws
+        any) -> image.
     embed: text [B] -> embedding [B, D] float32.
     interpolate: image_bytes [B], text [B], to_text [B], steps [B] int32 ([8] if left out), seed [B] -> png_bytes
         [B, N], N the largest of `steps`; a row with fewer ends in empty strings.
@@ -34,39 +36,43 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
     INVALID_ARGUMENT, naming the row.
 
     compute: of the generator's convolutions, "float32" or "bfloat16". The vocabulary is an asset, which a text encoder
-    that reads characters does not need. Only phi's raw variables are tracked, see `raw_module`; the generator's weights
-    are constants.
+    that reads characters does not need. Only raw variables are tracked, see `raw_module`; the network's weights are
+    constants.
     """
     with tempfile.TemporaryDirectory(prefix=".saved_model-", dir=os.path.dirname(directory) or ".") as scratch:
         server = tf.Module()
-        generator = folding.Folded(editor.method.generator, COMPUTE[compute])
-        server.weights, server.table = [*editor.text_encoder.variables], None
+        folded = folding.Folded(editor.method.network, COMPUTE[compute])
+        server.weights, server.table = [*editor.method.embed_variables(), *folded.kept], None
         if editor.text_encoder.vocabulary.in_file:
             vocabulary = os.path.join(scratch, VOCABULARY)
             editor.text_encoder.vocabulary.save(vocabulary)
             server.table = editor.text_encoder.vocabulary.file_table(vocabulary)
         built = os.path.join(scratch, "built")
-        save(server, built, _signatures(editor, generator, server.table))
+        save(server, built, _signatures(editor, folded, server.table))
         os.rename(built, directory)  # away from its vocabulary, as every later user has it
-    return generator
+    return folded
 
 
 def _signatures(
-    editor: Editor, generator: folding.Folded, table: tf.lookup.StaticHashTable | None
+    editor: Editor, folded: folding.Folded, table: tf.lookup.StaticHashTable | None
 ) -> dict[str, Callable]:
-    size, load_size, noise_size = editor.config.image_size, editor.config.load_size, editor.config.ca_size
-    dim = editor.text_encoder.dim
+    size, load_size, method = editor.config.image_size, editor.config.load_size, editor.method
+    dim, noise_size = method.embedding_size, method.noise_size
     no_seed, usual_steps = tf.constant([0]), tf.constant([STEPS])  # tensors become defaults of the signature
 
+    def generator(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        return method.edit(image, embedding, noise, network=folded)
+
     def phi(name: str, text: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies(_text_checks(editor.text_encoder, name, text, table)):
-            return editor.text_encoder.graph(tf.identity(text), table)
+        encoder = editor.text_encoder
+        with tf.control_dependencies(_text_checks(encoder, name, text, table)):
+            return method.embed(encoder.vocabulary.graph(tf.identity(text), encoder.length, table))
 
     def noise_of(seed: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """[B, Z]: what the command line's edit draws from this seed; zeros for 0."""
 
         def draw(one: tf.Tensor) -> tf.Tensor:
-            return tf.cast(one != 0, tf.float32) * editor.method.draw_noise(2, tf.stack([one, 0]))[1]
+            return tf.cast(one != 0, tf.float32) * draw_noise(2, noise_size, tf.stack([one, 0]))[1]
 
         spec = tf.TensorSpec([noise_size], tf.float32)
         return tf.map_fn(draw, tf.broadcast_to(seed, [rows]), fn_output_signature=spec)
@@ -78,8 +84,12 @@ def _signatures(
         image = reading.images(image_bytes, size, load_size)
         return {"png_bytes": to_png(generator(image, embedding, noise_of(seed, tf.size(text))))}
 
-    def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
-        given = {"image": (image, [size, size, 3]), "embedding": (embedding, [dim]), "noise": (noise, [noise_size])}
+    def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        given = {"image": (image, [size, size, 3]), "embedding": (embedding, [dim])}
+        if noise is None:
+            noise = tf.zeros([tf.shape(image)[0], 0])
+        else:
+            given["noise"] = (noise, [noise_size])
         checks = [reading.require_shape(name, tensor, shape) for name, (tensor, shape) in given.items()]
         with tf.control_dependencies(checks):
             checks += reading.require_same_rows(**{name: tf.identity(tensor) for name, (tensor, _) in given.items()})
@@ -128,7 +138,7 @@ def _signatures(
     specs = {
         SIGNATURE: (serve, [pictures, texts, numbers]),
         "edit": (edit, [tf.TensorSpec([None, size, size, 3], floats), tf.TensorSpec([None, dim], floats),
-                        tf.TensorSpec([None, noise_size], floats)]),
+                        *([tf.TensorSpec([None, noise_size], floats)] if noise_size else [])]),
         "embed": (embed, [texts]),
         "interpolate": (interpolate, [pictures, texts, texts, numbers, numbers]),
     }  # fmt: skip
@@ -169,14 +179,16 @@ def _text_checks(
 
 
 def raw_module(editor: Editor) -> tf.Module:
-    """A tf.Module that holds the raw variables of phi and of the generator, and nothing of Keras.
+    """A tf.Module that holds the raw variables that embed and edit read, and nothing of Keras.
 
     Tracking a Keras 3 model instead gives a SavedModel whose functions read variables that the restore never fills: it
     works in Python, and fails in TensorFlow Serving and, as NaN, in TFLite. Exported functions reach the models by
     closure.
     """
     module = tf.Module()
-    module.weights = [*editor.text_encoder.variables, *editor.method.variables()["generator"]]
+    method = editor.method
+    both = [*method.embed_variables(), *raw_variables(method.network)]
+    module.weights = list({id(variable): variable for variable in both}.values())  # a method may have its words in it
     return module
 
 

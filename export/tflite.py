@@ -42,6 +42,7 @@ def write_variants(
     embed: tokens [1, T] int32 -> embedding [1, D] float32.
     edit: image [1, S, S, 3], embedding [1, D], noise [1, Z], all float32 -> edited [1, S, S, 3] float32.
     manipulate: image [1, S, S, 3] uint8, tokens [1, T] int32, noise [1, Z] float32 -> edited [1, S, S, 3] uint8.
+    A method that draws no noise has no such input.
     vocabulary.txt (of an encoder that reads words) and contract.json are appended as a zip archive, which interpreters
     do not look at.
 
@@ -76,30 +77,33 @@ def write_variants(
 
 def signatures(editor: Editor) -> dict[str, Callable]:
     """The tf.functions of a .tflite, by name; see `write_variants`."""
-    size, encoder = editor.config.image_size, editor.text_encoder
+    size, encoder, method = editor.config.image_size, editor.text_encoder, editor.method
     tokens = tf.TensorSpec([1, encoder.length], tf.int32, "tokens")
     image = tf.TensorSpec([1, size, size, 3], tf.float32, "image")
     pixels = tf.TensorSpec([1, size, size, 3], tf.uint8, "image")
-    embedding = tf.TensorSpec([1, encoder.dim], tf.float32, "embedding")
-    noise = tf.TensorSpec([1, editor.config.ca_size], tf.float32, "noise")
+    embedding = tf.TensorSpec([1, method.embedding_size], tf.float32, "embedding")
+    noise = tf.TensorSpec([1, method.noise_size], tf.float32, "noise")
 
-    @tf.function(input_signature=[tokens])
     def embed(tokens: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"embedding": encoder.embed(tokens)}
+        return {"embedding": method.embed(tokens)}
 
-    @tf.function(input_signature=[image, embedding, noise])
     def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"edited": editor.method.edit(image, embedding, noise)}
+        return {"edited": method.edit(image, embedding, noise)}
 
-    @tf.function(input_signature=[pixels, tokens, noise])
     def manipulate(image: tf.Tensor, tokens: tf.Tensor, noise: tf.Tensor) -> dict[str, tf.Tensor]:
         # A step that changes nothing. Without it the converter would multiply phi's scale into the dense kernels that
         # follow, and the file would hold those kernels twice, here scaled and in `edit` as they are.
-        embedding = tf.minimum(encoder.embed(tokens), tf.float32.max)
-        edited = editor.method.edit(tf.cast(image, tf.float32) / 127.5 - 1.0, embedding, noise)
+        embedding = tf.minimum(method.embed(tokens), tf.float32.max)
+        edited = method.edit(tf.cast(image, tf.float32) / 127.5 - 1.0, embedding, noise)
         return {"edited": tf.cast(tf.round((edited + 1.0) * 127.5), tf.uint8)}
 
-    return {"embed": embed, "edit": edit, "manipulate": manipulate}
+    specs = {"embed": (embed, [tokens]), "edit": (edit, [image, embedding, noise]),
+             "manipulate": (manipulate, [pixels, tokens, noise])}  # fmt: skip
+    if not method.noise_size:  # no such input then: a tensor of no numbers is none that runtimes know
+        nothing = tf.zeros([1, 0])
+        specs["edit"] = (lambda image, embedding: edit(image, embedding, nothing), [image, embedding])
+        specs["manipulate"] = (lambda image, tokens: manipulate(image, tokens, nothing), [pixels, tokens])
+    return {name: tf.function(each, input_signature=spec, autograph=False) for name, (each, spec) in specs.items()}
 
 
 def _append(path: str, editor: Editor, variant: str) -> None:
@@ -117,14 +121,15 @@ def _append(path: str, editor: Editor, variant: str) -> None:
 
 def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
     """What a client must know to feed the .tflite, as plain JSON values."""
-    config, encoder = editor.config, editor.text_encoder
+    config, encoder, method = editor.config, editor.text_encoder, editor.method
 
     def tensor(dtype: str, *shape: int) -> dict[str, Any]:
         return {"shape": [1, *shape], "dtype": dtype}
 
     image = tensor("float32", config.image_size, config.image_size, 3)
     pixels = tensor("uint8", config.image_size, config.image_size, 3)
-    embedding, noise = tensor("float32", encoder.dim), tensor("float32", config.ca_size)
+    embedding = tensor("float32", method.embedding_size)
+    noise = {"noise": tensor("float32", method.noise_size)} if method.noise_size else {}
     tokens = tensor("int32", encoder.length)
     return {
         "format_version": 1,
@@ -146,11 +151,12 @@ def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
             **({"vocabulary": VOCABULARY} if encoder.vocabulary.in_file else {}),
             **encoder.vocabulary.contract,
         },
-        "noise": "zeros give the mean edit; independent standard normal numbers give another one each draw",
+        "noise": "zeros give the mean edit; independent standard normal numbers give another one each draw; a model "
+                 "whose signatures have no noise gives one edit",
         "signatures": {
             "embed": {"inputs": {"tokens": tokens}, "outputs": {"embedding": embedding}},
-            "edit": {"inputs": {"image": image, "embedding": embedding, "noise": noise}, "outputs": {"edited": image}},
-            "manipulate": {"inputs": {"image": pixels, "tokens": tokens, "noise": noise},
+            "edit": {"inputs": {"image": image, "embedding": embedding, **noise}, "outputs": {"edited": image}},
+            "manipulate": {"inputs": {"image": pixels, "tokens": tokens, **noise},
                            "outputs": {"edited": pixels}},
         },
     }  # fmt: skip

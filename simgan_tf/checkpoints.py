@@ -58,6 +58,17 @@ def latest_checkpoint(run_dir: str) -> str:
     return path_of(run_dir, found[-1])
 
 
+def parts_of(path: str) -> set[str]:
+    """The names of the parts that a checkpoint holds. Raises: ValueError where it is damaged."""
+    try:
+        names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    except PASSING:
+        raise
+    except DAMAGE as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}).") from None
+    return {name.split("/v/")[0] for name in names if "/v/" in name}
+
+
 def last_before(run_dir: str, step: int) -> str:
     """Path of the newest checkpoint before `step`, for people; what is newer was passed over as damaged."""
     older = [found for found in steps(run_dir) if found < step]

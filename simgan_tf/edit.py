@@ -13,7 +13,10 @@ from simgan_tf import configs
 from simgan_tf.system import commands, pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+    from PIL import Image
 
     from simgan_tf.text.encoders import TextEncoder
 
@@ -53,23 +56,36 @@ def model_dir(run_dir: str | None, pretrained: str | None) -> str:
     return os.path.join(PRETRAINED, pretrained)
 
 
+def directory_of(model: str) -> str:
+    """The run directory of a model's name, or of a run directory itself. Raises: FileNotFoundError for neither."""
+    if model in pretrained_names():
+        return os.path.join(PRETRAINED, model)
+    if not os.path.isdir(model):
+        raise FileNotFoundError(
+            f"{model!r} is no run directory, and no model of this package; it has: {', '.join(pretrained_names())}."
+        )
+    return model
+
+
 class Editor:
-    """A run directory, ready to edit: config, text encoder, generator of a checkpoint, in float32.
+    """A trained model, ready to edit: config, text encoder, the network of a checkpoint that edits, in float32.
+
+        editor = Editor("flowers")
+        editor(Image.open("rose.jpg"), "this flower has purple petals").save("edit.png")
 
     config, method, text_encoder (of any kind, see simgan_tf.text.encoders): as trained. step: of the checkpoint.
-    part: of the checkpoint, which the generator's weights come from.
-    Raises: FileNotFoundError or ValueError where run_dir holds no finished text encoder, config or checkpoint.
+    facts: what else config.json says.
     """
 
-    def __init__(self, run_dir: str, text_encoder: "TextEncoder | None" = None, step: int | None = None) -> None:
-        """text_encoder: in place of run_dir/text_encoder, which a run on recorded embeddings has not.
+    def __init__(self, model: str, text_encoder: "TextEncoder | None" = None, step: int | None = None) -> None:
+        """model: the name of one inside this package, or a run directory.
 
-        step: of the checkpoint; None = the newest whole one.
+        text_encoder: in place of that of the run, which one on recorded embeddings has not. step: of the checkpoint;
+        None = the newest whole one.
+        Raises: FileNotFoundError or ValueError where there is no such model, or its run directory holds no finished
+        text encoder, config or checkpoint.
         """
-        from simgan_tf import checkpoints
-        from simgan_tf.methods import METHODS
-        from simgan_tf.text import encoders
-
+        run_dir = directory_of(model)
         config, self.facts = configs.load(run_dir)
         self.config = dataclasses.replace(config, precision="float32")
         folder = os.path.join(run_dir, "text_encoder")
@@ -78,36 +94,67 @@ class Editor:
                 f"{run_dir} has no text_encoder/; put it back. A run trained on the embeddings of its records has none "
                 "and reads no sentences: train with run_train.py --text_encoder=..."
             )
+        commands.start_tensorflow()
+        from simgan_tf import checkpoints, methods
+        from simgan_tf.text import encoders
+
         self.text_encoder = text_encoder or encoders.load(folder)
         if self.facts.get("text_encoder") != self.text_encoder.fingerprint:
             raise ValueError(
                 f"{run_dir}/text_encoder is not the one this run was trained with; put the old one back or train anew."
             )
-        self.method = METHODS[self.config.method](self.config, self.text_encoder.dim)
-        self.part = "generator_ema" if config.ema_decay else "generator"
-        parts = {self.part: self.method.variables()["generator"]}
+        self.method = methods.build(self.config, self.text_encoder)
+        parts = {self.method.part: self.method.variables()[self.method.part]}
         if step is None:
             self.step = checkpoints.restore_parts(run_dir, parts)
         else:
             self.step = checkpoints.restore_step(run_dir, parts, step)
 
-    def read(self, path: str) -> "np.ndarray":
-        """The picture of a file as the generator takes it: [S, S, 3] float32 in [-1, 1].
+    def __call__(
+        self, picture: "Image.Image | np.ndarray | str", text: str, seed: int = 0
+    ) -> "Image.Image | np.ndarray":
+        """`picture`, changed to what `text` says: a Pillow picture of a Pillow picture or a path, pixels of pixels.
+
+        picture: a path, a Pillow picture, or pixels [H, W, 3] uint8. seed: 0 = the mean edit, each other number gives
+        another one. Raises: as `read` and `embed`.
+        """
+        import numpy as np
+        from PIL import Image
+
+        edited = self._edit(self.read(picture), [self.embed(text)], self._noise(2, seed)[1 if seed else 0][None])
+        pixels = pictures.to_pixels(edited[0])
+        return pixels if isinstance(picture, np.ndarray) else Image.fromarray(pixels)
+
+    def read(self, picture: "Image.Image | np.ndarray | str") -> "np.ndarray":
+        """A picture as the generator takes it: [S, S, 3] float32 in [-1, 1].
 
         Any size from 8 pixels and any mode; EXIF rotation is honoured; the central square is kept, at training's scale.
         Raises: FileNotFoundError; ValueError naming a damaged, tiny or enormous file.
         """
+        import numpy as np
         import tensorflow as tf
+        from PIL import ImageOps
 
         from data import images, pipeline
 
-        pixels = tf.io.decode_image(images.read_picture(path), channels=3, expand_animations=False)
+        if isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise ValueError(f"pixels are {picture.dtype} {list(picture.shape)}; accepted are uint8 [H, W, 3].")
+            pixels = tf.constant(picture)
+        elif isinstance(picture, str | os.PathLike):
+            encoded = images.read_picture(os.fspath(picture))
+            pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+        else:
+            pixels = tf.constant(np.asarray(ImageOps.exif_transpose(picture).convert("RGB")))
         return pipeline.centre_crop(pixels, self.config.image_size, self.config.load_size).numpy()
 
     def embed(self, text: str) -> "np.ndarray":
-        """phi(text), [D] float32. Raises: ValueError for a sentence of which nothing is known to the text encoder."""
+        """What the sentence becomes for this method, [D] float32.
+
+        Raises: ValueError for a sentence of which nothing is known to the text encoder.
+        """
         self.text_encoder.check(text)
-        return self.text_encoder.encode([text])[0]
+        return self.method.encode([text])[0]
 
     def edit(self, image: "np.ndarray", text: str, samples: int = 1, seed: int = 0) -> "np.ndarray":
         """Edits [samples, S, S, 3] float32 in [-1, 1] of one image [S, S, 3].
@@ -130,10 +177,16 @@ class Editor:
         noise = self._noise(2, seed)[1 if seed else 0]
         return self._edit(image, (1 - share) * start + share * end, np.tile(noise, (steps, 1)))
 
+    def draw_noise(self, count: int, seed: "Sequence[int]") -> "np.ndarray":
+        """epsilon [count, Z] float32; a pure function of `seed`, two integers."""
+        from simgan_tf.methods.step import draw_noise
+
+        return draw_noise(count, self.method.noise_size, seed).numpy()
+
     def _noise(self, samples: int, seed: int) -> "np.ndarray":
         import numpy as np
 
-        noise = self.method.draw_noise(samples, [seed, 0]).numpy()
+        noise = self.draw_noise(samples, [seed, 0])
         noise[:1] = np.float32(0)
         return noise
 
@@ -165,7 +218,6 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     pictures.check_image_name(values.out)
     run_dir = model_dir(values.run_dir, values.pretrained)
-    commands.start_tensorflow()
     editor = Editor(run_dir)
     unknown = [word for text in (values.text, values.to_text or "") for word in editor.text_encoder.unknown_words(text)]
     image = editor.read(values.image)

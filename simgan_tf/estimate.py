@@ -1,7 +1,6 @@
 """What a training will cost: parameters, multiplications, memory and hours, before it is begun. Writes nothing.
-Knows no file; of a method its two networks, edit and train_step."""
+Knows no file, and no network by name."""
 
-import dataclasses
 import math
 import time
 from collections.abc import Iterable
@@ -10,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from simgan_tf import configs
-from simgan_tf.configs import Config
+from simgan_tf.configs.base import Base
+from simgan_tf.methods import step as steps_of
 
 # Share of the matrix-product peak that a step is taken to reach where it is not run: about what benchmarks.train_step
 # found on two cores, and a guess for GPUs.
@@ -91,8 +91,8 @@ def matrix_peak(dtype: tf.DType, size: int = 2048) -> float:
 
 def report(
     method: Any,
-    config: Config,
-    preset: str,
+    preset: Base,
+    preset_name: str,
     batches: Iterable[dict[str, tf.Tensor]],
     images: int,
     steps: int,
@@ -102,31 +102,28 @@ def report(
 
     Takes a few real steps where they are cheap.
     """
-    differing = configs.differences(config, configs.PRESETS[preset])
-    lines = [f"--preset={preset}, resolved; * marks what differs from the preset:"]
-    for field in dataclasses.fields(Config):
-        text = f"  {field.name:<20}{getattr(config, field.name)!r}"
-        if field.name in differing:
-            text = f"* {text[2:]}   (preset: {differing[field.name][1]!r})"
+    config = method.config
+    differing = configs.differences(config, preset)
+    lines = [f"--preset={preset_name}, resolved; * marks what differs from the preset:"]
+    for name, value in configs.as_json(config).items():
+        text = f"  {name:<20}{value!r}"
+        if name in differing:
+            text = f"* {text[2:]}   (preset: {differing[name][1]!r})"
         lines.append(text)
 
     batches = iter(batches)
     batch = next(batches)
-    image, embedding = tf.TensorSpec([1, *batch["image"].shape[1:]]), tf.TensorSpec([1, batch["embedding"].shape[1]])
-
-    def traced(function: Any, *specs: Any) -> tf.Graph:
-        return tf.function(function, autograph=False).get_concrete_function(*specs).graph
-
-    forward = {
-        "G": multiply_adds(traced(method.edit, image, embedding, tf.TensorSpec([1, config.ca_size]))),
-        "D": multiply_adds(traced(method.discriminator, image, embedding)),
-    }
-    networks = {"G": method.generator, "D": method.discriminator}
-    for name, network in networks.items():
-        lines.append(f"{name}: {network.count_params():,} parameters, {forward[name] / 1e9:.3g} GMAC a picture forward")
+    variables = method.variables()
+    for name, part in variables.items():
+        if not name.endswith("_optimizer"):
+            lines.append(f"{name}: {sum(math.prod(v.shape) for v in part):,} parameters")
+    image = tf.TensorSpec([1, *batch["image"].shape[1:]])
+    code, noise = tf.TensorSpec([1, method.embedding_size]), tf.TensorSpec([1, method.noise_size])
+    edit = multiply_adds(_traced(method.edit, image, code, noise))
     step = tf.Variable(0, dtype=tf.int64)
-    graph = traced(lambda batch, step: method.update(method.prepare(batch, step)), batch, step)
+    graph = _traced(lambda batch, step: method.update(method.prepare(batch, step), False), batch, step)
     work = multiply_adds(graph)
+    lines.append(f"an edit: {edit / 1e9:.3g} GMAC a picture")
     lines.append(f"a step: {work / 1e9:.4g} GMAC on {config.batch_size} pictures, forward and backward")
     per_epoch = images // config.batch_size
     epochs = steps / per_epoch
@@ -134,7 +131,7 @@ def report(
     if done:
         lines.append(f"goes on from step {done:,}: {max(0, steps - done):,} steps are left")
 
-    held = sum(math.prod(v.shape) * v.dtype.size for part in method.variables().values() for v in part)
+    held = sum(math.prod(v.shape) * v.dtype.size for part in variables.values() for v in part)
     tensors = peak_bytes(graph)
     lines.append(
         f"memory: about {(held + tensors) / 2**30:.2g} GB on one device: {held / 2**30:.2g} of weights and optimizers, "
@@ -146,13 +143,17 @@ def report(
     share = SHARES["GPU" if tf.config.list_physical_devices("GPU") else "CPU"]
     seconds, how = work / peak / share, f"at {share:.0%} of this machine's {2 * peak / 1e9:,.0f} GFLOP/s; not run"
     if (TIMED + 2) * seconds < CHEAP:
-        took = []
+        took, train_step = [], steps_of.train_step(method)
         for _ in range(TIMED + 1):
             start = time.perf_counter()
-            float(method.train_step(batch, step)["g_loss"])
+            float(train_step(batch, step)["g_loss"])
             batch = next(batches)
             took.append(time.perf_counter() - start)
         seconds, how = min(took[1:]), f"the best of {TIMED} steps run here on one device"
     lines.append(f"time: about {max(0, steps - done) * seconds / 3600:.2g} hours: {seconds:.3g} s a step, {how}")
     lines.append("nothing was written")
     return "\n".join(lines)
+
+
+def _traced(function: Any, *specs: Any) -> tf.Graph:
+    return tf.function(function, autograph=False).get_concrete_function(*specs).graph

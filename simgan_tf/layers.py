@@ -49,14 +49,10 @@ class BatchNorm(keras.layers.Layer):
 
     With training=True normalises by the batch's own statistics; `updates` says how often they also enter the moving
     ones, moving <- 0.9 moving + 0.1 batch, which training=False normalises by. On several replicas the batch is the
-    global one (synchronised), or each replica's share of it; the moving statistics are the same on all in either case.
+    whole one, of all of them together.
     Differs: the moving variance takes the batch's unbiased variance, as fused kernels do; TensorLayer took the biased
     one. Keras' own layer is not fused and costs half of the speed on a CPU.
     """
-
-    def __init__(self, synchronised: bool = True) -> None:
-        super().__init__()
-        self.synchronised = synchronised
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         def weight(name: str, initializer: object, trainable: bool) -> keras.Variable:
@@ -77,7 +73,7 @@ class BatchNorm(keras.layers.Layer):
     def call(self, x: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
         context = tf.distribute.get_replica_context()  # None outside of a replica, where nothing is trained
         replicas = context.num_replicas_in_sync if training and context else 1
-        if replicas > 1 and self.synchronised:
+        if replicas > 1:
             return self._over_replicas(x, updates, replicas)
         y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x,
@@ -90,7 +86,6 @@ class BatchNorm(keras.layers.Layer):
             is_training=training,
         )
         if training and updates:
-            mean, variance = mean_over_replicas(mean, variance)
             self.mean.assign(mean)
             self.variance.assign(variance)
         return y
@@ -114,22 +109,41 @@ class BatchNorm(keras.layers.Layer):
         return tf.cast(y, x.dtype)
 
 
+class Normed(keras.layers.Layer):
+    """A convolution without a bias, and the batch norm behind it."""
+
+    def __init__(self, convolution: keras.layers.Layer) -> None:
+        super().__init__()
+        self.convolution, self.norm = convolution, BatchNorm()
+
+    def call(self, x: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
+        return self.norm(self.convolution(x), training=training, updates=updates)
+
+
+class Upsample(keras.layers.Layer):
+    """Nearest-neighbour doubling and a 3x3 convolution: the alternative to a transposed convolution (A7)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = conv(width, 3)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return self.conv(tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2))
+
+
 class Residual(keras.layers.Layer):
     """Residual unit: relu(x + BN(conv(relu(BN(conv(x)))))), 3x3 convolutions of x's own width. Source: He et al. 2016.
 
-    `relu_after_sum` False leaves the last ReLU out (A5).
+    With the ReLU after the sum (A5).
     """
 
-    def __init__(self, width: int, relu_after_sum: bool, synchronised: bool = True) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1, self.norm1 = conv(width, 3), BatchNorm(synchronised)
-        self.conv2, self.norm2 = conv(width, 3), BatchNorm(synchronised)
-        self.relu_after_sum = relu_after_sum
+        self.conv1, self.conv2 = Normed(conv(width, 3)), Normed(conv(width, 3))
 
     def call(self, x: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
-        y = tf.nn.relu(self.norm1(self.conv1(x), training=training, updates=updates))
-        y = x + self.norm2(self.conv2(y), training=training, updates=updates)
-        return tf.nn.relu(y) if self.relu_after_sum else y
+        y = tf.nn.relu(self.conv1(x, training=training, updates=updates))
+        return tf.nn.relu(x + self.conv2(y, training=training, updates=updates))
 
 
 class ConditioningAugmentation(keras.layers.Layer):
@@ -155,23 +169,11 @@ def join(features: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
     return tf.concat([features, tf.tile(code, [1, height, width, 1])], axis=-1)
 
 
-def shift_and_cut(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Pictures moved by up to an eighth of their side, then with a square of half their side set to 0: [B, S, S, 3].
+def detail(image: tf.Tensor) -> tf.Tensor:
+    """What of the image's lightness is finer than a bottleneck of a quarter of its size: [B, H, W, 1], mean about 0.
 
-    image: [B, S, S, 3]. draws: [B, 4] float32 in [0, 1): where in the padded picture the crop
-    starts, and where the square's centre lies.
-    What is moved in is 0, mid-grey. Gradients flow through to every pixel that is left.
-    Source: translation and cutout of Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training";
-    their third, colour, would make the sentences false.
+    image: [B, H, W, 3] in [-1, 1]. Its channels' mean less the same averaged twice over 5x5 pixels.
     """
-    size = image.shape[1]
-    reach = size // 8
-    places = tf.range(size)[None, :]
-    moved = tf.pad(image, [[0, 0], [reach, reach], [reach, reach], [0, 0]])
-    start = tf.cast(draws[:, :2] * (2 * reach + 1), tf.int32)  # [B, 2]
-    moved = tf.gather(moved, start[:, :1] + places, axis=1, batch_dims=1)
-    moved = tf.gather(moved, start[:, 1:] + places, axis=2, batch_dims=1)
-    first = tf.cast(draws[:, 2:] * (size + 1), tf.int32) - size // 4  # [B, 2], corner of the square
-    inside = [(places >= first[:, i, None]) & (places < first[:, i, None] + size // 2) for i in (0, 1)]  # [B, S] each
-    kept = ~(inside[0][:, :, None] & inside[1][:, None, :])
-    return moved * tf.cast(kept, image.dtype)[..., None]
+    light = tf.reduce_mean(image, axis=-1, keepdims=True)
+    smooth = tf.nn.avg_pool2d(tf.nn.avg_pool2d(light, 5, 1, "SAME"), 5, 1, "SAME")
+    return light - smooth

@@ -24,13 +24,12 @@ def l1(reconstructed: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.abs(reconstructed - image))
 
 
-def kl_to_normal(mean: tf.Tensor, log_sigma: tf.Tensor, reduction: str = "mean") -> tf.Tensor:
-    """KL(N(mean, sigma^2) || N(0, 1)), averaged over the batch and averaged ("mean") or summed ("sum") over dimensions.
+def kl_to_normal(mean: tf.Tensor, log_sigma: tf.Tensor) -> tf.Tensor:
+    """KL(N(mean, sigma^2) || N(0, 1)), averaged over the batch and over dimensions.
 
     mean, log_sigma: [B, Z] float32; log_sigma is the log of sigma, not of its square.
         KL = 1/2 (sigma^2 + mean^2 - 1) - log sigma
-    Source: Eq. 3. Differs: the mean over dimensions by default, as in StackGAN's and SISGAN's code; a sum would be Z
-    times stronger and silence the text.
+    Source: Eq. 3. Differs: the mean over dimensions, as in StackGAN's and SISGAN's code (A22); a sum would be Z times
+    stronger and silence the text.
     """
-    kl = 0.5 * (tf.exp(2.0 * log_sigma) + tf.square(mean) - 1.0) - log_sigma
-    return tf.reduce_mean(kl if reduction == "mean" else tf.reduce_sum(kl, axis=-1))
+    return tf.reduce_mean(0.5 * (tf.exp(2.0 * log_sigma) + tf.square(mean) - 1.0) - log_sigma)

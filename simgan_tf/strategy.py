@@ -1,5 +1,5 @@
 """Where a training runs: one device, the devices of one machine, or several machines, by tf.distribute.
-Knows no network, no file and no loop; of a method its prepare, update and average."""
+Knows no network, no file and no loop."""
 
 import contextlib
 import json
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from simgan_tf.methods.step import train_step
 
 NAMES = ("auto", "none", "mirrored", "multi_worker")
 TF_CONFIG = (
@@ -63,52 +65,27 @@ class Replicas:
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
     def train_step(self, method: Any) -> Callable[..., dict[str, tf.Tensor]]:
-        """The method's train_step(batch, step, measure), over all replicas; `batch` is the whole, global batch.
+        """`step.train_step` of the method over these devices: (batch, step, measure) on the whole, global batch."""
+        step = train_step(method, self.strategy)
 
-        One replica: the method's own. Several: `prepare` sees the whole batch, so mismatching texts, noise and
-        own_text are what they are on one device; each replica then updates on its rows.
-        """
-        if self.count == 1:
-            return method.train_step
-        names: list[str] = []
+        def told(*arguments: Any) -> dict[str, tf.Tensor]:
+            with self._lost_worker_in_words():
+                return step(*arguments)
 
-        def update(rows: dict[str, tf.Tensor], measure: tf.Tensor | bool) -> tf.Tensor:
-            index = tf.distribute.get_replica_context().replica_id_in_sync_group
-            terms = method.update({name: self._share(value, index) for name, value in rows.items()}, measure)
-            names[:] = terms
-            return tf.stack(list(terms.values()))
-
-        @tf.function(autograph=False)
-        def over_replicas(batch, step, measure):
-            rows = method.prepare(batch, step)
-            shares = self.strategy.run(update, (rows, measure))
-            terms = self.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
-            method.average(step)
-            return dict(zip(names, tf.unstack(terms), strict=True))
-
-        def train_step(batch, step, measure=False):
-            with self._told():
-                return over_replicas(batch, tf.convert_to_tensor(step), measure)
-
-        return train_step
-
-    def _share(self, rows: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-        """The rows of the replica `index`: an equal part of all, in their order."""
-        count = rows.shape[0] // self.count
-        return tf.ensure_shape(rows[index * count : (index + 1) * count], [count, *rows.shape[1:]])
+        return told
 
     def any(self, flag: bool) -> bool:
         """Whether any process says True. Every process must ask, in the same order; it also waits for all of them."""
         if self.alone:
             return flag
-        with self._told():
+        with self._lost_worker_in_words():
             return bool(self._sum(tf.constant(int(flag))) > 0)
 
     def require_same(self, what: str) -> None:
         """Raises: ValueError where the processes' `what`, which each of them tells, differ."""
         if not self.alone:
             told = zlib.crc32(what.encode())
-            with self._told():
+            with self._lost_worker_in_words():
                 total = int(self._sum(tf.constant(told, tf.int64)))
             if self.any(told * self.count != total):  # all of them must learn of it
                 raise ValueError(
@@ -121,7 +98,7 @@ class Replicas:
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _lost_worker_in_words(self) -> Iterator[None]:
         """Turns the loss of another worker into one line."""
         try:
             yield

@@ -2,7 +2,6 @@
 A run directory holds config.json, text_encoder/, checkpoints/, metrics.jsonl, tensorboard/, samples/."""
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -17,8 +16,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from simgan_tf import checkpoints, configs
-from simgan_tf.checkpoints import Parts, checkpoint_of, latest_checkpoint  # noqa: F401 - the last is for callers
-from simgan_tf.configs import Config
+from simgan_tf.checkpoints import Parts, checkpoint_of
+from simgan_tf.configs.base import Base
 from simgan_tf.strategy import Replicas
 from simgan_tf.system import files
 from simgan_tf.system.pictures import save_image
@@ -26,7 +25,7 @@ from simgan_tf.watch import Watch
 
 
 @contextlib.contextmanager
-def entered(run_dir: str) -> Iterator[None]:
+def holding(run_dir: str) -> Iterator[None]:
     """Makes `run_dir` where it is missing, and holds it against every other process that would train in it.
 
     Raises: OSError in one line where another process is in it, naming that one, or it cannot be written.
@@ -45,20 +44,22 @@ def entered(run_dir: str) -> Iterator[None]:
         yield
 
 
-def require_own(
-    run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: str, init_from: str = ""
+def require_same_run(
+    run_dir: str, config: Base, dataset: dict[str, Any], text_encoder: str, init_from: str = ""
 ) -> dict[str, Any]:
     """Checks that `run_dir` is this run's or nobody's; returns what its config.json says beside the configuration.
 
-    Arguments and Raises: see `claim`.
+    dataset: facts of the records, with their `fingerprint`. text_encoder: the fingerprint of phi. init_from: the run
+    whose networks it starts from; may be left out once there is a checkpoint.
+    Raises: ValueError where the directory holds a run of another method, configuration, phi, data or origin.
     """
     facts: dict[str, Any] = {}
     if os.path.exists(os.path.join(run_dir, "config.json")):
-        found, facts = configs.load(run_dir)
+        old, facts = configs.load(run_dir)
         differing = [
             f"{name} {there!r} there, {now!r} now"
-            for name, (now, there) in configs.differences(config, found).items()
-            if name not in configs.CHANGEABLE
+            for name, (now, there) in configs.differences(config, old).items()
+            if name not in configs.changeable(config)
         ]
         if facts.get("dataset", {}).get("fingerprint") != dataset["fingerprint"]:
             differing.append("the records")
@@ -75,50 +76,41 @@ def require_own(
     return facts
 
 
-def claim(
-    run_dir: str, config: Config, dataset: dict[str, Any], text_encoder: str, command: str, init_from: str = ""
+def write_config(
+    run_dir: str, config: Base, dataset: dict[str, Any], text_encoder: str, init_from: str = "", **facts: Any
 ) -> None:
-    """Makes `run_dir` this run's, or checks that it already is; writes config.json.
+    """Writes run_dir/config.json, which makes the directory this run's. Arguments and Raises: see `require_same_run`.
 
-    dataset: facts of the records, with their `fingerprint`. text_encoder: the fingerprint of phi. init_from: the run
-    whose networks it starts from; may be left out once there is a checkpoint.
-    Raises: ValueError where the directory holds a run of another method, configuration, phi, data or origin.
+    facts: what else is to stand there, such as the command.
     """
-    facts = require_own(run_dir, config, dataset, text_encoder, init_from)
+    before = require_same_run(run_dir, config, dataset, text_encoder, init_from)
     os.makedirs(run_dir, exist_ok=True)
-    kept = {"init_from": init_from or facts.get("init_from", "")}
-    kept = {name: value for name, value in kept.items() if value}
-    configs.save(config, run_dir, dataset=dataset, text_encoder=text_encoder, command=command, **kept)
+    origin = init_from or before.get("init_from", "")
+    facts |= {"init_from": origin} if origin else {}
+    configs.save(config, run_dir, dataset=dataset, text_encoder=text_encoder, **facts)
 
 
 def start_from(run_dir: str, method: Any) -> int:
-    """Fills both networks, and neither optimizer nor step, from another run; returns the step they were at.
+    """Fills what another run may lend, and neither optimizer nor step; returns the step that run was at.
 
-    From a run of another image_size, or a packed model, which has no D, G alone: D begins anew. G is convolutions,
-    which fit any size; of a packed model it is the averaged one, where G was averaged.
-    Raises: FileNotFoundError or ValueError where `run_dir` holds no checkpoint of such networks.
+    Says which networks begin anew. Raises: FileNotFoundError or ValueError where `run_dir` holds no checkpoint of such
+    networks.
     """
-    variables, (config, facts) = method.variables(), configs.load(run_dir)
-    packed, now = facts.get("packed"), method.config.image_size
-    found = {packed["part"] if packed else "generator": variables["generator"]}
-    if config.image_size == now and not packed:
-        found["discriminator"] = variables["discriminator"]
-    else:
-        print(f"{run_dir} has no D of {now}x{now} pictures: it begins anew")
-    step = checkpoints.restore_parts(run_dir, found)
+    other, _ = configs.load(run_dir)
+    own = method.variables()
+    lent = method.lent_by(other, checkpoints.parts_of(checkpoints.latest_checkpoint(run_dir)))
+    step = checkpoints.restore_parts(run_dir, {there: own[here] for here, there in lent.items()})
+    for name in own.keys() - lent.keys() - {method.part}:
+        if not name.endswith("_optimizer"):
+            print(f"{run_dir} lends no {name} that fits: it begins anew")
     method.restart_average()
     return step
-
-
-def total_steps(config: Config, images: int) -> int:
-    """Steps of the whole training: `steps`, or `epochs` over floor(images / batch_size) (A39)."""
-    return config.steps or config.epochs * (images // config.batch_size)
 
 
 def train(
     method: Any,
     batches: Callable[[int], Iterable[dict[str, tf.Tensor]]],
-    config: Config,
+    config: Base,
     run_dir: str,
     images: int,
     draw_sheet: Callable[[], Image.Image] | None = None,
@@ -127,7 +119,7 @@ def train(
 ) -> int:
     """Trains until the configured step, from the newest checkpoint if there is one; returns the step reached.
 
-    method: has train_step(batch, step, measure) -> dict of scalars, and variables(); made inside replicas.scope().
+    method: of simgan_tf.methods, made inside replicas.scope().
     batches(step): the batches from that step on. images: pictures in the training split. draw_sheet: makes the sample
     sheet of the method as it is now. profile: first and last step of a profiler's trace.
     A first Ctrl-C or SIGTERM finishes the step, saves and returns; on several machines, that of any of them.
@@ -141,14 +133,14 @@ def train(
     if start is not None and replicas.chief:
         print(f"resuming {run_dir} from step {start}")
     step.assign(start or 0)
-    start, last, epoch_steps = int(step), total_steps(config, images), images // config.batch_size
+    start, last, epoch_steps = int(step), config.total_steps(images), images // config.batch_size
     if start >= last:
         if replicas.chief:
             print(f"{run_dir} is trained: {start} of {last} steps done.")
         return start
 
-    train_step, watch = replicas.train_step(method), Watch(config)
-    described = tf.Variable(json.dumps(dataclasses.asdict(config)))
+    train_step, watch = replicas.train_step(method), Watch(method.warnings)
+    described = tf.Variable(json.dumps(configs.as_json(config)))
     checkpoint = checkpoint_of(method.variables(), step=step, config=described)
     tensorboard = os.path.join(run_dir, "tensorboard")
     if replicas.chief:

@@ -1,20 +1,40 @@
-"""Early warnings that a GAN is dying, read from the rows of its log; the README's table says more on each.
-Knows no network and no TensorFlow."""
+"""Early warnings that a GAN is dying, read from the rows of its log; docs/training.md says more on each.
+Knows no network and no TensorFlow: a method says what its own terms mean, see `warnings` of the contract."""
 
-from simgan_tf.configs import Config
+from collections.abc import Callable
 
 PATIENCE = 300  # steps that a condition must hold without a break: one batch, or the first steps, say nothing
 ROWS = 5  # logged rows that it must hold in, at the least
-SATURATED = 0.05  # squared distance of D's scores from their targets
-SILENT = 1e-3  # KL of a dimension of the code, in nats
 UNCHANGED = 0.995  # correlation of an edit and its source
+
+Conditions = dict[str, tuple[bool, str]]  # name -> whether it holds in this row, and the words to say
+
+
+def of_all(terms: dict[str, float]) -> Conditions:
+    """The conditions that every method can run into."""
+    correlation = terms.get("source_correlation", 0.5)
+    return {
+        "inverted": (
+            correlation < 0,
+            f"source_correlation is below 0 ({correlation:.2f}): G inverts the pictures. Start again with another "
+            "--seed; docs/training.md says what else holds G to the picture.",
+        ),
+        "unchanged": (
+            correlation > UNCHANGED,
+            f"the edits equal their sources (source_correlation {correlation:.4f}): G does not hear the text. Start "
+            "again with a lower weight of the term that holds G to the picture, or a larger --phi_scale of phi.",
+        ),
+    }
 
 
 class Watch:
-    """Remembers since when each condition holds."""
+    """Remembers since when each condition holds.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    own: the method's warnings(terms).
+    """
+
+    def __init__(self, own: Callable[[dict[str, float]], Conditions]) -> None:
+        self.own = own
         self.since: dict[str, tuple[int, int]] = {}  # condition -> first step, rows
         self.warned: set[str] = set()
 
@@ -24,7 +44,7 @@ class Watch:
         terms: one row of the log: the weighted terms, D's scores, source_correlation; what is missing is not judged.
         """
         lines = []
-        for name, (holds, line) in self._conditions(terms).items():
+        for name, (holds, line) in {**of_all(terms), **self.own(terms)}.items():
             if not holds:
                 self.since.pop(name, None)
                 self.warned.discard(name)
@@ -35,38 +55,3 @@ class Watch:
                 self.warned.add(name)
                 lines.append(f"step {step}: since step {first} {line}")
         return lines
-
-    def _conditions(self, terms: dict[str, float]) -> dict[str, tuple[bool, str]]:
-        config = self.config
-        found = {}
-        weights = {
-            "d_real": config.adversarial_weight,
-            "d_mismatched": config.adversarial_weight * config.mismatched_weight,
-            "d_edited": config.adversarial_weight * config.edited_weight,
-        }
-        if min(weights.values()) > 0 and weights.keys() <= terms.keys():
-            found["saturated"] = (
-                all(terms[name] < SATURATED * weight for name, weight in weights.items()),
-                "D's three scores are saturated: it has learnt the pictures by heart and teaches G little. Stop "
-                "earlier, take more data, or start again with a lower --learning_rate.",
-            )
-        if config.kl_weight > 0 and "g_kl" in terms:
-            dimensions = config.ca_size if config.kl_reduction == "sum" else 1
-            found["silent"] = (
-                terms["g_kl"] < SILENT * config.kl_weight * dimensions,
-                f"g_kl is about zero ({terms['g_kl']:.2g}): the text is silenced. Start again with "
-                "--kl_reduction=mean, a lower --kl_weight, or a larger --phi_scale of phi.",
-            )
-        if "source_correlation" in terms:
-            correlation = terms["source_correlation"]
-            found["inverted"] = (
-                correlation < 0,
-                f"source_correlation is below 0 ({correlation:.2f}): G inverts the pictures. Start again with "
-                "--own_text=0.25 or another --seed.",
-            )
-            found["unchanged"] = (
-                correlation > UNCHANGED,
-                f"the edits equal their sources (source_correlation {correlation:.4f}): G does not hear the text. "
-                "Start again with a lower --own_text or --cycle_weight, or a larger --phi_scale of phi.",
-            )
-        return found

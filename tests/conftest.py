@@ -1,60 +1,17 @@
-"""Options, the smallest networks that have every part, and a small run made by the commands themselves."""
+"""Options, and fixtures that many files share: a small run made by the commands themselves, a served one."""
 
 import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import pytest
 import tensorflow as tf
 
 from data import demo
-from simgan_tf.configs import Config
+from simgan_tf.configs.simgan import Config
+from tests.tiny import EMBEDDING, ROOT, TINY, TINY_FLAGS, random_batch, refused, run  # noqa: F401 - for test files
 
 for _name in ("no_proxy", "NO_PROXY"):  # the tests' own servers are asked directly
     os.environ.setdefault(_name, "127.0.0.1,localhost")
-
-TINY = Config(
-    image_size=16,
-    load_size=18,
-    width=4,
-    units=2,
-    ca_size=6,
-    d_width=4,
-    text_size=5,
-    batch_size=4,
-    steps=6,
-    log_every=1,
-    sample_every=0,
-    checkpoint_every=3,
-    sentences=("a red flower", "a white flower"),
-)
-EMBEDDING = 7  # D of the tiny phi
-
-ROOT = pathlib.Path(__file__).parent.parent
-TINY_FLAGS = [
-    "--preset=simgan_demo", "--image_size=16", "--load_size=18", "--width=4", "--units=1", "--d_width=4", "--ca_size=4",
-    "--text_size=4", "--batch_size=4", "--own_text=0.25",
-]  # fmt: skip
-
-
-def run(*arguments, check=True, **options):
-    """Runs `python arguments` in the repository's root."""
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, **options)
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
-def refused(*arguments, **options):
-    """The one line on stderr of a command that must fail as a user's mistake."""
-    done = run(*arguments, check=False, **options)
-    assert done.returncode == 1, (done.returncode, done.stderr)
-    assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    return lines[0]
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
@@ -76,14 +33,6 @@ def tiny() -> Config:
 def batch() -> dict[str, tf.Tensor]:
     """Four random pictures with embeddings of four classes."""
     return random_batch(0)
-
-
-def random_batch(seed: int) -> dict[str, tf.Tensor]:
-    return {
-        "image": tf.random.stateless_uniform([4, 16, 16, 3], [seed, 0], -1.0, 1.0),
-        "embedding": tf.random.stateless_normal([4, EMBEDDING], [seed, 1]),
-        "class_id": tf.constant([1, 2, 3, 4]),
-    }
 
 
 @pytest.fixture(autouse=True)

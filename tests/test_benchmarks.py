@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from benchmarks import train_step, turns
 from simgan_tf import estimate
+from simgan_tf.methods import step as steps
 from simgan_tf.methods.simgan import SIMGAN
 from tests.conftest import run
 
@@ -25,19 +26,23 @@ def test_operations_of_a_step_are_those_of_its_graph():
     """Counted from the layer table on one side, from TensorFlow's graph of the step on the other: two for each
     multiply-add. TensorFlow leaves out what nothing needs, once its graph is pruned; so is the hand's sum."""
     config = tiny(batch_size=4)
-    method = SIMGAN(config, D, 10)
+    method = SIMGAN(config, train_step.text_encoder(D), 10)
     batch = {
         "image": tf.zeros([4, 32, 32, 3]),
         "embedding": tf.zeros([4, D]),
         "class_id": tf.zeros([4], tf.int32),
     }
-    graph = method.train_step.get_concrete_function(batch, tf.Variable(0, dtype=tf.int64), False).graph
+    def one_step(batch, step):
+        return method.update(method.prepare(batch, step))
+
+    step = tf.Variable(0, dtype=tf.int64)
+    graph = tf.function(one_step, autograph=False).get_concrete_function(batch, step).graph
     assert train_step.step_operations(config, 4) == 2 * estimate.multiply_adds(graph)
 
 
 def test_operations_of_an_edit_are_those_of_its_graph():
     config = tiny()
-    method = SIMGAN(config, D)
+    method = SIMGAN(config, train_step.text_encoder(D))
     specs = tf.TensorSpec([2, 32, 32, 3]), tf.TensorSpec([2, D]), tf.TensorSpec([2, config.ca_size])
     graph = tf.function(method.edit, autograph=False).get_concrete_function(*specs).graph
     assert train_step.edit_operations(config, 2) == 2 * estimate.multiply_adds(graph)
@@ -60,17 +65,17 @@ def test_pytorchs_step_is_ours(forwards):
     from benchmarks import torch_simgan
 
     config = tiny(batch_size=4)
-    method = SIMGAN(config, D, 10)
+    method = SIMGAN(config, train_step.text_encoder(D), 10)
     peer = torch_simgan.SIMGAN(config, D, "float32")
     torch_simgan.copy_weights(peer.generator, [v.numpy() for v in method.generator.trainable_variables])
     torch_simgan.copy_weights(peer.discriminator, [v.numpy() for v in method.discriminator.trainable_variables])
-    random = np.random.default_rng(0)
+    random, one_step = np.random.default_rng(0), steps.train_step(method)
     for step in range(3):
         image = random.uniform(-1, 1, (4, 32, 32, 3)).astype(np.float32)
         embedding = random.normal(size=(4, D)).astype(np.float32)
         batch = {"image": tf.constant(image), "embedding": tf.constant(embedding), "class_id": tf.range(4)}
         noise = method.prepare(batch, tf.constant(step, tf.int64))["noise"].numpy()
-        ours = {name: float(v) for name, v in method.train_step(batch, tf.constant(step, tf.int64)).items()}
+        ours = {name: float(v) for name, v in one_step(batch, step).items()}
         inputs = [torch.from_numpy(a.copy()) for a in (embedding, np.roll(embedding, 1, axis=0), noise)]
         theirs = peer.train_step(torch_simgan.as_images(image), *inputs, forwards=forwards)
         for name, value in theirs.items():

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from simgan_tf import training
+from simgan_tf import checkpoints
 from simgan_tf.edit import Editor
 from tests.conftest import ROOT, TINY_FLAGS, refused, run
 
@@ -247,7 +247,7 @@ def test_a_run_killed_at_any_moment_goes_on(path, tmp_path):
     for a, b in zip(*rows, strict=True):
         del a["images_per_second"], b["images_per_second"]
         assert a == b
-    first, second = (tf.train.load_checkpoint(training.latest_checkpoint(str(run_dir))) for run_dir in runs)
+    first, second = (tf.train.load_checkpoint(checkpoints.latest_checkpoint(str(run_dir))) for run_dir in runs)
     names = first.get_variable_to_shape_map()
     assert len(names) > 100
     for name in names:

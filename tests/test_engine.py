@@ -19,8 +19,9 @@ from data import pipeline
 from simgan_tf import checkpoints, configs, strategy, training
 from simgan_tf.edit import Editor
 from simgan_tf.methods.simgan import SIMGAN
+from simgan_tf.methods.step import train_step
 from tests import engine_process
-from tests.conftest import EMBEDDING, ROOT, TINY, TINY_FLAGS, random_batch, refused, run
+from tests.tiny import ROOT, TINY, TINY_FLAGS, phi, random_batch, refused, run
 
 
 def held(run_dir, step):
@@ -46,14 +47,14 @@ def rows(run_dir):
 
 def method_of(**switches):
     keras.utils.set_random_seed(0)
-    return SIMGAN(dataclasses.replace(TINY, units=0, **switches), EMBEDDING, 2)
+    return SIMGAN(dataclasses.replace(TINY, units=0, **switches), phi(), 2)
 
 
 def steps_of(method, count):
     """Terms of the first `count` steps, all measured."""
-    found = []
+    found, one_step = [], train_step(method)
     for step in range(count):
-        terms = method.train_step(random_batch(step), tf.constant(step, tf.int64), tf.constant(True))
+        terms = one_step(random_batch(step), tf.constant(step, tf.int64), tf.constant(True))
         found.append({name: float(value) for name, value in terms.items()})
     return found
 
@@ -71,7 +72,7 @@ def one_device(tmp_path_factory):
 
 
 def test_two_devices_train_as_one(one_device, tmp_path):
-    """Networks, both optimizers, the average and every logged term; and batch norm of both kinds against numpy."""
+    """Networks, both optimizers, the average and every logged term; and batch norm against numpy."""
     run("-m", "tests.engine_process", "mirrored", tmp_path)
     assert_close(held(one_device, 3), held(tmp_path, 3))
     for one, two in zip(rows(one_device), rows(tmp_path), strict=True):
@@ -162,7 +163,7 @@ def test_twenty_kills_lose_nothing(tmp_path):
 HOLD = """
 import sys, time
 from simgan_tf import training
-with training.entered(sys.argv[1]):
+with training.holding(sys.argv[1]):
     print("in", flush=True)
     time.sleep(60)
 """
@@ -177,14 +178,14 @@ def test_a_run_directory_is_entered_once(tmp_path):
             (tmp_path / name).write_text("half")
         with (
             pytest.raises(BlockingIOError, match=rf"--run_dir={tmp_path} is in use by process {holder.pid}: wait"),
-            training.entered(str(tmp_path)),
+            training.holding(str(tmp_path)),
         ):
             pass
         assert (tmp_path / "samples" / ".writing-1.png").exists()
         holder.send_signal(signal.SIGKILL)
-    with training.entered(str(tmp_path)):
+    with training.holding(str(tmp_path)):
         assert not list(tmp_path.rglob(".writing*"))
-    with training.entered(str(tmp_path)):
+    with training.holding(str(tmp_path)):
         pass
 
 
@@ -233,12 +234,12 @@ def test_a_disk_that_does_not_answer_is_no_damage(one_device, tmp_path, monkeypa
 def test_where_a_run_started_from_is_kept(one_device, tmp_path):
     """Until there is a checkpoint the same origin must be given; afterwards it may be left out."""
     facts, run_dir = {"fingerprint": "a"}, str(tmp_path / "run")
-    training.claim(run_dir, TINY, facts, "phi", "command", one_device)
+    training.write_config(run_dir, TINY, facts, "phi", one_device)
     for other in ("", "elsewhere"):
         with pytest.raises(ValueError, match=f"init_from '{one_device}' there, '{other}' now"):
-            training.claim(run_dir, TINY, facts, "phi", "command", other)
+            training.write_config(run_dir, TINY, facts, "phi", other)
     shutil.copytree(os.path.join(one_device, "checkpoints"), os.path.join(run_dir, "checkpoints"))
-    training.claim(run_dir, TINY, facts, "phi", "command")
+    training.write_config(run_dir, TINY, facts, "phi", command="again")
     with open(os.path.join(run_dir, "config.json"), encoding="utf-8") as file:
         assert json.load(file)["init_from"] == one_device
 
@@ -246,7 +247,7 @@ def test_where_a_run_started_from_is_kept(one_device, tmp_path):
 def test_an_unwritable_directory_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match=rf"--run_dir={tmp_path}/file/run cannot be written \(Not a directory\)"):
-        with training.entered(f"{tmp_path}/file/run"):
+        with training.holding(f"{tmp_path}/file/run"):
             pass
 
 
@@ -374,8 +375,9 @@ def test_the_average_follows_its_formula():
     """a <- d a + (1 - d) g from the initial G on, d = min(0.3, (1 + t) / (10 + t)): 0.1, 2/11, 0.25, 0.3 ..."""
     method = method_of(ema_decay=0.3)
     expected = [variable.numpy() for variable in method.generator.variables]
+    one_step = train_step(method)
     for t, decay in enumerate((1 / 10, 2 / 11, 3 / 12, 0.3, 0.3)):
-        method.train_step(random_batch(t), tf.constant(t, tf.int64))
+        one_step(random_batch(t), tf.constant(t, tf.int64))
         now = [variable.numpy() for variable in method.generator.variables]
         expected = [decay * a + (1 - decay) * g for a, g in zip(expected, now, strict=True)]
     average = method.variables()["generator_ema"]
@@ -393,7 +395,7 @@ def test_averaging_leaves_the_training_alone_and_edits_by_the_average(batch):
     noise = tf.zeros([4, TINY.ca_size])
     inputs = batch["image"], batch["embedding"], noise
     np.testing.assert_array_equal(plain.edit(*inputs), plain.generator(*inputs)[0])
-    np.testing.assert_array_equal(averaged.edit(*inputs), averaged.shown(*inputs)[0])
+    np.testing.assert_array_equal(averaged.edit(*inputs), averaged.network(*inputs)[0])
     assert np.abs(averaged.edit(*inputs) - plain.edit(*inputs)).max() > 0
 
 
@@ -404,15 +406,16 @@ def test_norms_are_those_of_the_gradients():
     for name, optimizer in (("g", method.g_optimizer), ("d", method.d_optimizer)):
         moments = np.concatenate([np.ravel(moment) / (1 - TINY.beta1) for moment in optimizer._momentums])
         assert terms[f"{name}_gradient_norm"] == pytest.approx(np.linalg.norm(moments), rel=1e-4)
-    again = method.train_step(random_batch(1), tf.constant(1, tf.int64))
-    assert float(again["g_gradient_norm"]) == 0.0
+    one_step = train_step(method)
+    assert float(one_step(random_batch(1), 1)["g_gradient_norm"]) == 0.0
+    assert float(one_step(random_batch(2), 2, measure=True)["g_gradient_norm"]) > 0.0
 
 
 def test_score_deviations_are_those_of_the_batch(batch):
     """D's scores of the real pairs before the update, by hand."""
     method = method_of()
     scores = method.discriminator(batch["image"], batch["embedding"], training=True, updates=0).numpy()
-    terms = method.train_step(batch, tf.constant(0, tf.int64))
+    terms = train_step(method)(batch, 0)
     assert float(terms["score_real_std"]) == pytest.approx(scores.std(), rel=1e-4)
     assert float(terms["score_real"]) == pytest.approx(scores.mean(), rel=1e-4)
 
@@ -442,7 +445,7 @@ def test_a_run_of_larger_pictures_starts_from_g_alone(one_device, capsys):
         np.testing.assert_array_equal(variable, there[f"generator/v/{i:04d}/.ATTRIBUTES/VARIABLE_VALUE"])
     for old, variable in zip(before, method.variables()["discriminator"], strict=True):
         np.testing.assert_array_equal(old, variable)
-    assert "has no D of 32x32 pictures: it begins anew" in capsys.readouterr().out
+    assert "lends no discriminator that fits: it begins anew" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("part", ["generator", "generator_ema"])
@@ -455,7 +458,7 @@ def test_a_run_starts_from_a_packed_model(part, tmp_path, capsys):
     assert training.start_from(str(tmp_path), method) == 9
     for variable, value in zip(method.variables()["generator"], values, strict=True):
         np.testing.assert_array_equal(variable, value)
-    assert "has no D of 16x16 pictures: it begins anew" in capsys.readouterr().out
+    assert "lends no discriminator that fits: it begins anew" in capsys.readouterr().out
 
 
 def test_a_dry_run_describes_and_writes_nothing(path, tmp_path):
@@ -466,7 +469,8 @@ def test_a_dry_run_describes_and_writes_nothing(path, tmp_path):
     assert os.listdir(run_dir) == ["text_encoder"]
     assert "* ema_decay           0.5   (preset: 0.0)" in said and "  cycle_weight        10.0\n" in said
     count = sum(np.size(v) for name, v in held(path / "run", 4).items() if name.startswith("generator/"))
-    assert f"G: {count:,} parameters" in said and "length: 2 steps = 0.3333 epochs of 6 steps (24 pictures)" in said
+    assert f"generator: {count:,} parameters" in said
+    assert "length: 2 steps = 0.3333 epochs of 6 steps (24 pictures)" in said
     assert "s a step, the best of 3 steps run here" in said
 
 
@@ -484,7 +488,7 @@ def test_precision_average_profile_and_init_from_on_the_command_line(path, tmp_p
     said = run(*resume(path, run_dir, *flags, "--steps=3")).stdout
     assert "resuming" in said and "networks of" not in said
     editor, there = Editor(str(run_dir)), held(run_dir, 3)
-    for i, variable in enumerate(editor.method.variables()["generator"]):
+    for i, variable in enumerate(editor.method.variables()["generator_ema"]):
         np.testing.assert_array_equal(variable, there[f"generator_ema/v/{i:04d}/.ATTRIBUTES/VARIABLE_VALUE"])
 
 

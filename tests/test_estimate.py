@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from simgan_tf import estimate
-from simgan_tf.configs import PRESETS
+from simgan_tf.configs.simgan import PRESETS
 from simgan_tf.methods.simgan import SIMGAN, Generator
-from tests.conftest import EMBEDDING, TINY, random_batch
+from tests.tiny import TINY, phi, random_batch
 
 
 def graph_of(function, *shapes):
@@ -77,8 +77,9 @@ def test_memory_of_a_chain():
 
 def test_a_report_names_what_it_stands_on():
     """A tiny training: its steps are run, and the report says so."""
-    method = SIMGAN(dataclasses.replace(TINY, units=0), EMBEDDING, 2)
-    text = estimate.report(method, method.config, "simgan_demo", map(random_batch, range(9)), images=8, steps=6)
+    method = SIMGAN(dataclasses.replace(TINY, units=0), phi(), 2)
+    demo = PRESETS["simgan_demo"]
+    text = estimate.report(method, demo, "simgan_demo", map(random_batch, range(9)), images=8, steps=6)
     assert "* image_size          16   (preset: 64)" in text and "  cycle_weight        10.0" in text
     assert "length: 6 steps = 3 epochs of 2 steps (8 pictures)" in text
     assert "the best of 3 steps run here on one device" in text and text.endswith("nothing was written")

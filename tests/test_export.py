@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import run_export
 from data import records
 from data.captions import ALPHABET
-from export import parity, tflite
-from simgan_tf import training
-from simgan_tf.configs import Config
+from export import export_run, parity, tflite
+from simgan_tf import checkpoints, methods, training
+from simgan_tf.configs.simgan import Config
 from simgan_tf.edit import Editor
-from simgan_tf.methods import METHODS
 from simgan_tf.text import char_cnn_rnn, encoders, kiros
 from simgan_tf.text.released_tokens import Dictionary
 from simgan_tf.text.tokens import Vocabulary
@@ -48,8 +46,8 @@ def make_run(directory: str, encoder: encoders.TextEncoder, **switches: object) 
     draw = np.random.default_rng(1)
     encoder.save(os.path.join(directory, "text_encoder"))
     config = dataclasses.replace(CONFIG, **switches)
-    training.claim(directory, config, {"fingerprint": "none"}, encoder.fingerprint, "tests")
-    method = METHODS["simgan"](config, encoder.dim, 1)
+    training.write_config(directory, config, {"fingerprint": "none"}, encoder.fingerprint)
+    method = methods.build(config, encoder, 1)
     for variable in method.generator.variables:
         shape = variable.shape
         if variable.name == "variance":
@@ -61,7 +59,7 @@ def make_run(directory: str, encoder: encoders.TextEncoder, **switches: object) 
         else:
             fan_in = np.prod(shape[:-1])
             variable.assign(draw.normal(0.0, np.sqrt(2 / fan_in), shape))
-    checkpoint = training.checkpoint_of(method.variables(), step=tf.Variable(STEP, dtype=tf.int64))
+    checkpoint = checkpoints.checkpoint_of(method.variables(), step=tf.Variable(STEP, dtype=tf.int64))
     tf.train.CheckpointManager(checkpoint, os.path.join(directory, "checkpoints"), 3).save(checkpoint_number=STEP)
     return directory
 
@@ -80,7 +78,7 @@ def inputs(editor) -> parity.Cases:
 def exported(run_dir, tmp_path_factory) -> str:
     """A whole export, then moved to another folder."""
     first = tmp_path_factory.mktemp("first") / "export"
-    run_export.export(run_dir, str(first), list(run_export.FORMATS), None, "tests", ["float32"])
+    export_run.export(run_dir, str(first), list(export_run.FORMATS), None, "tests", ["float32"])
     moved = tmp_path_factory.mktemp("moved") / "elsewhere"
     os.rename(first, moved)
     return str(moved)
@@ -109,7 +107,7 @@ def test_report(exported):
                             "C++ loader, PNG"]  # fmt: skip
     assert list(on_device) == ["LiteRT embed", "LiteRT embed + edit"]
     for name, check in (served | on_device).items():
-        assert check["n"] == 8 and check["finite"] is True and name in run_export.table(report)
+        assert check["n"] == 8 and check["finite"] is True and name in export_run.table(report)
         # A tiny network stays far below LIMITS; a PNG's pixel may fall on the other side of a half.
         assert check["max_error"] <= (0.008 if "PNG" in name else 2e-5) and check["mean_error"] <= 2e-6
 
@@ -227,7 +225,7 @@ def test_a_failed_check_leaves_the_old_export(tmp_path, run_dir, monkeypatch):
     os.makedirs(out_dir)
     (out_dir / "export.json").write_text("before")
     with pytest.raises(ValueError, match=r"TFLite embed: 48 of 48 values are not finite; not exported\."):
-        run_export.export(run_dir, str(out_dir), ["tflite"], None, "tests", ["float32"])
+        export_run.export(run_dir, str(out_dir), ["tflite"], None, "tests", ["float32"])
     assert os.listdir(tmp_path) == ["out"] and os.listdir(out_dir) == ["export.json"]
     assert (out_dir / "export.json").read_text() == "before"
 
@@ -302,7 +300,7 @@ def test_bad_input_is_one_line(tmp_path, run_dir, editor):
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
     fresh = str(tmp_path / "fresh")
     editor.text_encoder.save(os.path.join(fresh, "text_encoder"))
-    training.claim(fresh, CONFIG, {"fingerprint": "none"}, editor.text_encoder.fingerprint, "tests")
+    training.write_config(fresh, CONFIG, {"fingerprint": "none"}, editor.text_encoder.fingerprint)
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet: train it"):
-        run_export.export(fresh, str(tmp_path / "out"), ["tflite"], None, "tests")
+        export_run.export(fresh, str(tmp_path / "out"), ["tflite"], None, "tests")
     assert not [name for name in os.listdir(tmp_path) if "out" in name]

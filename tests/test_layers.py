@@ -59,16 +59,15 @@ def test_initial_kernels_are_normal_with_deviation_002_and_never_shared(make):
         assert abs(kernel.mean()) < 5 * 0.02 / np.sqrt(kernel.size)
 
 
-@pytest.mark.parametrize("relu", [True, False])
-def test_residual_unit_with_zero_kernels_is_its_input(relu):
+def test_residual_unit_with_zero_kernels_is_its_input():
     """BN of zeros is beta = 0, so x + 0; the ReLU after the sum cuts what is negative."""
-    unit = layers.Residual(3, relu_after_sum=relu)
+    unit = layers.Residual(3)
     x = tf.random.stateless_normal([2, 4, 4, 3], [0, 0])
     unit(x)
     for convolution in (unit.conv1, unit.conv2):
-        convolution.kernel.assign(tf.zeros_like(convolution.kernel))
-    expected = np.maximum(x, 0) if relu else x
-    np.testing.assert_allclose(unit(x, training=True), expected, atol=1e-7)
+        kernel = convolution.convolution.kernel
+        kernel.assign(tf.zeros_like(kernel))
+    np.testing.assert_allclose(unit(x, training=True), np.maximum(x, 0), atol=1e-7)
 
 
 def test_conditioning_augmentation_by_hand():
@@ -92,30 +91,3 @@ def test_join_repeats_the_code_at_every_place():
     np.testing.assert_array_equal(joined[..., :4], features)
     np.testing.assert_array_equal(joined[1, 2, 4, 4:], [3.0, 4.0])
     np.testing.assert_array_equal(joined[0, ..., 4], np.full([3, 5], 1.0))
-
-
-def test_shift_and_cut_against_a_loop():
-    """8x8: moved by up to 1 pixel, a square of 4 about a centre at 0 to 8; against plain numpy on every pixel."""
-    draw = np.random.default_rng(0)
-    image = draw.normal(size=[5, 8, 8, 3]).astype(np.float32)
-    draws = np.array([[0, 0, 0, 0], [0.99, 0.99, 0.99, 0.99], [0.5, 0.5, 0.5, 0.5], [0.2, 0.9, 0.3, 0.6],
-                      [0.7, 0.1, 0.9, 0.0]], np.float32)  # fmt: skip
-    expected = np.zeros_like(image)
-    for b, (down, right, y, x) in enumerate(draws):
-        dy, dx = int(down * 3) - 1, int(right * 3) - 1  # start 0, 1, 2 of a border of 1
-        top, left = int(y * 9) - 2, int(x * 9) - 2
-        for i in range(8):
-            for j in range(8):
-                cut = top <= i < top + 4 and left <= j < left + 4
-                if not cut and 0 <= i + dy < 8 and 0 <= j + dx < 8:
-                    expected[b, i, j] = image[b, i + dy, j + dx]
-    np.testing.assert_array_equal(layers.shift_and_cut(tf.constant(image), tf.constant(draws)), expected)
-
-
-def test_gradients_flow_through_shift_and_cut_where_pixels_are_left():
-    image = tf.ones([1, 8, 8, 3])
-    with tf.GradientTape() as tape:
-        tape.watch(image)
-        out = layers.shift_and_cut(image, tf.constant([[0.5, 0.5, 0.5, 0.5]]))
-    np.testing.assert_array_equal(tape.gradient(out, image), out)  # unmoved: 1 where kept, 0 in the hole
-    assert float(tf.reduce_sum(out)) == 3 * (64 - 16)

@@ -17,9 +17,8 @@ from data import demo, painter
 from export import pack
 from export.web import __main__ as web
 from export.web import litert
-from simgan_tf import checkpoints, configs, edit
+from simgan_tf import checkpoints, configs, edit, methods
 from simgan_tf.edit import Editor
-from simgan_tf.methods import METHODS
 from simgan_tf.text import stored
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
@@ -41,7 +40,7 @@ def make(directory, decay: float) -> str:
         variable.assign(draw.normal(size=variable.shape))
     encoder.save(str(directory / "text_encoder"))
     config = dataclasses.replace(CONFIG, ema_decay=decay)
-    method = METHODS["simgan"](config, encoder.dim, 1)
+    method = methods.build(config, encoder, 1)
     facts = {"dataset": {"dataset": "demo"}, "text_encoder": encoder.fingerprint, "init_from": f"{directory}/older",
              "command": f"python run_train.py --records_dir={directory}/records --image=../a/b"}  # fmt: skip
     configs.save(config, str(directory), **facts)
@@ -103,7 +102,7 @@ def test_values(runs, packed, part):
         assert kept.dtype == value.dtype
         np.testing.assert_array_equal(kept, value)
     assert halved > 5
-    for name, variable in zip(sorted(names), Editor(packed[part]).method.variables()["generator"], strict=True):
+    for name, variable in zip(sorted(names), Editor(packed[part]).method.variables()[part], strict=True):
         assert variable.dtype == tf.float32
         np.testing.assert_array_equal(variable.numpy(), found.get_tensor(name).astype(np.float32))
     run, found = (np.load(os.path.join(d[part], "text_encoder", "weights.npz")) for d in (runs, packed))
@@ -118,7 +117,7 @@ def test_values(runs, packed, part):
 def test_edits_are_the_runs(runs, packed, part):
     """Within 0.01 of [-1, 1], and a tenth of what another sentence or the noise gives."""
     before, after = Editor(runs[part]), Editor(packed[part])
-    assert (after.step, after.part, after.config) == (STEPS[-1], part, before.config)
+    assert (after.step, after.method.part, after.config) == (STEPS[-1], part, before.config)
     assert before.text_encoder.fingerprint != after.text_encoder.fingerprint
     pixels, _ = painter.draw(demo.flowers()[40], 1, CONFIG.image_size)
     image, text = pixels / np.float32(127.5) - 1, "this flower has pink petals"

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from simgan_tf.configs import PRESETS
-from simgan_tf.layers import BatchNorm, shift_and_cut
-from simgan_tf.methods.simgan import SIMGAN, Adam, Discriminator, Generator, correlation, mismatched
-from tests.conftest import EMBEDDING, TINY, random_batch
+from simgan_tf.configs.simgan import PRESETS
+from simgan_tf.layers import BatchNorm
+from simgan_tf.methods.simgan import SIMGAN, Discriminator, Generator
+from simgan_tf.methods.step import Adam, correlation, draw_noise, mismatched, train_step
+from tests.tiny import TINY, phi, random_batch
 
 
 def leaves(network):
@@ -43,7 +44,7 @@ def paper_networks():
         x = generator.conv3(generator.conv2(generator.conv1(image)))
         shapes.update(bottleneck=x.shape)
         x = image
-        for i in range(discriminator.depth):
+        for i in range(discriminator.stages):
             x = getattr(discriminator, f"conv{i}")(x)
         shapes.update(before_head=x.shape)
 
@@ -59,7 +60,8 @@ def test_layer_census_of_the_paper(paper_networks):
     assert all(count(unit, keras.layers.Conv2D) == 2 for unit in units)
     assert count(generator, keras.layers.Conv2DTranspose) == 2
     assert count(generator, keras.layers.Conv2D) == 3 + 1 + 2 * 16 + 1
-    assert [generator.conv1.strides, generator.conv2.strides, generator.conv3.strides] == [(1, 1), (2, 2), (2, 2)]
+    encoder = [generator.conv1, generator.conv2.convolution, generator.conv3.convolution]
+    assert [layer.strides for layer in encoder] == [(1, 1), (2, 2), (2, 2)]
     assert count(discriminator, keras.layers.Conv2D) == 8
     assert count(discriminator, keras.layers.Conv2D, strides=(2, 2)) == 6
 
@@ -119,17 +121,8 @@ def test_batch_norm_everywhere_but_first_and_last(paper_networks):
 # -------------------------------------------------------------------------------------------------------- the switches
 
 SWITCHES = [
-    {"encoder_kernels": "7-3-3"}, {"fuse": "conv"}, {"fuse": "1x1_relu"}, {"fuse": "none"},
-    {"fuse": "none", "trunk_skip": True},
-    {"residual_relu": False}, {"trunk_skip": True}, {"decoder": "resize"},
-    {"decoder": "resize", "output": "transposed"},
-    {"output": "conv7"}, {"output": "transposed"}, {"first_norm": True}, {"noise": "truncated"}, {"d_widest": 32},
-    {"d_layout": "b"}, {"d_layout": "c", "image_size": 64, "load_size": 64}, {"mismatch": "other_class"},
-    {"same_mismatch": False}, {"kl_reduction": "sum"}, {"cycle_code": "sampled"}, {"statistics": "both"},
-    {"precision": "mixed_bfloat16"},
-    {"own_text": 0.25}, {"units": 0}, {"image_skip": "picture"},
-    {"image_skip": "picture", "precision": "mixed_bfloat16"}, {"image_skip": "detail"},
-    {"d_augment": "shift_cut"}, {"d_learning_rate": 1e-4}, {"cycle_noise": 0.2}, {},
+    {}, {"decoder": "resize"}, {"image_skip": "detail"}, {"mismatch": "other_class"}, {"own_text": 0.25}, {"units": 0},
+    {"precision": "mixed_bfloat16"}, {"image_skip": "detail", "precision": "mixed_bfloat16"},
 ]  # fmt: skip
 
 
@@ -137,12 +130,12 @@ SWITCHES = [
 def test_every_switch_trains(switch):
     """One step: finite terms that sum to the totals, and every trainable weight of both networks moves."""
     config = dataclasses.replace(TINY, **switch)
-    method = SIMGAN(config, EMBEDDING, 1)
+    method = SIMGAN(config, phi(), 1)
     size = config.image_size
     batch = {**random_batch(0), "image": tf.random.stateless_uniform([4, size, size, 3], [0, 0], -1.0, 1.0)}
     weights = method.generator.trainable_variables + method.discriminator.trainable_variables
     before = [weight.numpy() for weight in weights]
-    terms = {name: float(value) for name, value in method.train_step(batch, tf.constant(0, tf.int64)).items()}
+    terms = {name: float(value) for name, value in train_step(method)(batch, tf.constant(0, tf.int64)).items()}
     assert np.isfinite(list(terms.values())).all()
     assert terms["d_loss"] == pytest.approx(terms["d_real"] + terms["d_mismatched"] + terms["d_edited"], rel=1e-5)
     parts = ("g_adversarial", "g_cycle", "g_kl", "g_own")
@@ -164,12 +157,12 @@ def test_mixed_precision_leaves_the_global_policy_alone():
 
 def method_of(**switches):
     """A method to train, of TINY with some switches."""
-    return SIMGAN(dataclasses.replace(TINY, **switches), EMBEDDING, steps_per_epoch=1)
+    return SIMGAN(dataclasses.replace(TINY, **switches), phi(), steps_per_epoch=1)
 
 
 def test_learning_rate_halves_every_50_epochs():
     """2e-4 at epochs 0-49, 1e-4 at 50, 2e-4 / 64 at 300, 2e-4 / 2048 at 599; 553 steps an epoch on CUB."""
-    rate = SIMGAN(TINY, EMBEDDING, steps_per_epoch=553).g_optimizer._learning_rate
+    rate = SIMGAN(TINY, phi(), steps_per_epoch=553).g_optimizer._learning_rate
     for epoch, expected in ((0, 2e-4), (49, 2e-4), (50, 1e-4), (300, 3.125e-6), (599, 9.765625e-8)):
         for step in (epoch * 553, epoch * 553 + 552):
             assert float(rate(step)) == pytest.approx(expected, rel=1e-6)
@@ -189,7 +182,7 @@ def test_d_update_leaves_g_bit_identical_and_the_reverse(batch, monkeypatch):
         networks = {"generator": method.generator, "discriminator": method.discriminator}
         monkeypatch.setattr(getattr(method, idle), "apply", lambda gradients, weights: None)
         before = {name: [w.numpy() for w in network.trainable_variables] for name, network in networks.items()}
-        method.train_step(batch, tf.constant(0, tf.int64))
+        train_step(method)(batch, tf.constant(0, tf.int64))
         for old, weight in zip(before[still], networks[still].trainable_variables, strict=True):
             np.testing.assert_array_equal(old, weight)
         assert any(
@@ -202,7 +195,7 @@ def other_class_step(batch, step=0):
     keras.utils.set_random_seed(0)
     method = method_of(mismatch="other_class")
     batch = {**batch, "class_id": tf.constant([5, 5, 9, 5])}
-    return {name: float(value) for name, value in method.train_step(batch, tf.constant(step, tf.int64)).items()}
+    return {name: float(value) for name, value in train_step(method)(batch, tf.constant(step, tf.int64)).items()}
 
 
 def test_kl_is_that_of_the_mismatching_texts(batch):
@@ -228,48 +221,35 @@ def test_changing_t_alone_changes_cycle_and_d_but_not_kl(batch):
 
 
 def test_way_back_takes_the_mean_code(batch, monkeypatch):
-    """The second call of G in a step gets zeros for noise by default, and a draw of its own when sampled."""
-    for cycle_code in ("mean", "sampled"):
-        method = method_of(cycle_code=cycle_code)
-        seen = []
-        call = method.generator.call
+    """The first call of G in a step gets drawn noise, the second, on the edit, zeros."""
+    method = method_of()
+    seen = []
+    call = method.generator.call
 
-        def spy(image, embedding, noise, call=call, seen=seen, **options):
-            seen.append(noise)
-            return call(image, embedding, noise, **options)
+    def spy(image, embedding, noise, **options):
+        seen.append((image, noise))
+        return call(image, embedding, noise, **options)
 
-        monkeypatch.setattr(method.generator, "call", spy)
-        with monkeypatch.context() as eager:
-            eager.setattr(SIMGAN, "train_step", SIMGAN.train_step.python_function)
-            method.train_step(batch, tf.constant(0, tf.int64))
-        there, back = seen
-        assert np.abs(there).max() > 0
-        assert (np.abs(back).max() == 0) == (cycle_code == "mean")
-        assert not np.array_equal(there, back)
+    monkeypatch.setattr(method.generator, "call", spy)
+    method.update(method.prepare(batch, tf.constant(0, tf.int64)))
+    (there, drawn), (back, none) = seen
+    np.testing.assert_array_equal(there, batch["image"])
+    assert np.abs(drawn).max() > 0 and np.abs(none).max() == 0
+    assert not np.array_equal(back, there)
 
 
 def test_own_text_holds_its_share_of_the_batch_to_stay(batch):
     """Half of four pictures: 10 x |G(x, phi(t)) - x| of the first two over four; the KL takes their texts."""
-    config = dataclasses.replace(TINY, own_text=0.5)
-    method = SIMGAN(config, EMBEDDING, 1)
-    phi = batch["embedding"]
-    target = tf.stack([phi[0], phi[1], phi[1], phi[2]])
-    noise = method.draw_noise(4, [config.seed, 0])
+    method = method_of(own_text=0.5)
+    text = batch["embedding"]
+    target = tf.stack([text[0], text[1], text[1], text[2]])
+    noise = draw_noise(4, method.noise_size, [TINY.seed, 0])
     edited, mean, log_sigma = method.generator(batch["image"], target, noise, training=True, updates=0)
-    terms = {name: float(value) for name, value in method.train_step(batch, tf.constant(0, tf.int64)).items()}
+    terms = {name: float(value) for name, value in train_step(method)(batch, tf.constant(0, tf.int64)).items()}
     assert terms["g_own"] == pytest.approx(10 * 2 / 4 * np.mean(np.abs(edited[:2] - batch["image"][:2])), rel=1e-5)
     assert terms["g_kl"] == pytest.approx(np.mean((tf.exp(2 * log_sigma) + mean**2 - 1) / 2 - log_sigma), rel=1e-4)
     expected = terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"] + terms["g_own"]
     assert terms["g_loss"] == pytest.approx(expected, rel=1e-5)
-
-
-def test_image_skip_keeps_the_picture_where_g_makes_nothing(batch):
-    """With a last convolution of zeros: the picture itself, cut to +-0.95."""
-    method = method_of(image_skip="picture")
-    for weight in method.generator.to_image.weights:
-        weight.assign(tf.zeros_like(weight))
-    edited = method.edit(batch["image"], batch["embedding"], tf.zeros([4, TINY.ca_size]))
-    np.testing.assert_allclose(edited, np.clip(batch["image"], -0.95, 0.95), atol=1e-6)
 
 
 def test_image_skip_detail_against_plain_numpy(batch):
@@ -291,79 +271,6 @@ def test_image_skip_detail_against_plain_numpy(batch):
     np.testing.assert_allclose(edited, np.repeat(expected[..., None], 3, axis=-1), atol=1e-5)
 
 
-def test_ds_own_learning_rate(batch):
-    method = method_of(d_learning_rate=5e-5, halve_epochs=0)
-    assert float(method.d_optimizer.learning_rate) == pytest.approx(5e-5)
-    assert float(method.g_optimizer.learning_rate) == pytest.approx(2e-4)
-    assert float(method_of(halve_epochs=0).d_optimizer.learning_rate) == pytest.approx(2e-4), "0 = G's"
-
-
-def test_d_sees_real_and_edited_pictures_shifted_and_cut_and_g_learns_through_it(batch, monkeypatch):
-    """D's three calls get pictures with a hole of zeros; the draws differ between kinds and steps, not between the
-    update of D and that of G, which judge the same edit."""
-    method = method_of(d_augment="shift_cut")
-    seen = []
-    call = type(method.discriminator).features
-    monkeypatch.setattr(
-        type(method.discriminator), "features", lambda self, x, *a, **k: seen.append(x) or call(self, x, *a, **k)
-    )
-    rows = method.prepare(batch, tf.constant(3, tf.int64))
-    edited = method.generator(batch["image"], rows["target"], rows["noise"], training=True, updates=0)[0]
-    method.update(rows)
-    real, for_d, for_g = (value.numpy() for value in seen)
-    for pictures in (real, for_d):
-        assert (pictures == 0).all(axis=-1).any(axis=(1, 2)).all()
-    np.testing.assert_array_equal(for_d, for_g)
-    np.testing.assert_allclose(for_d, shift_and_cut(edited, rows["seen_edited"]), atol=1e-6)
-    np.testing.assert_array_equal(real, shift_and_cut(batch["image"], rows["seen_real"]))
-    later = method.prepare(batch, tf.constant(4, tf.int64))
-    assert len({rows[name].numpy().tobytes() for name in ("seen_real", "seen_edited")}
-               | {later[name].numpy().tobytes() for name in ("seen_real", "seen_edited")}) == 4  # fmt: skip
-
-
-def test_g_learns_from_d_alone_through_shift_and_cut(batch):
-    """Without any other term, G's weights move: D's gradient passes the shift and the hole."""
-    method = method_of(d_augment="shift_cut", cycle_weight=0.0, kl_weight=0.0)
-    before = [weight.numpy() for weight in method.generator.trainable_variables]
-    method.train_step(batch, tf.constant(0, tf.int64))
-    for old, weight in zip(before, method.generator.trainable_variables, strict=True):
-        assert not np.array_equal(old, weight), weight.path
-
-
-def test_the_way_back_starts_from_the_edit_with_noise_on_it(batch, monkeypatch):
-    """G's second call gets the edit plus a draw of the step's own; D and the first call get none of it."""
-    method = method_of(cycle_noise=0.2)
-    starts, judged = [], []
-    generator, discriminator = type(method.generator), type(method.discriminator)
-    g_call, d_features = generator.__call__, discriminator.features
-    rows = method.prepare(batch, tf.constant(3, tf.int64))
-    edited = method.generator(batch["image"], rows["target"], rows["noise"], training=True, updates=0)[0]
-    monkeypatch.setattr(generator, "__call__", lambda self, x, *a, **k: starts.append(x) or g_call(self, x, *a, **k))
-    monkeypatch.setattr(
-        discriminator, "features", lambda self, x, *a, **k: judged.append(x) or d_features(self, x, *a, **k)
-    )
-    method.update(rows)
-    there, back = starts
-    np.testing.assert_array_equal(there, batch["image"])
-    np.testing.assert_allclose(back - edited, rows["cycle_noise"], atol=1e-6)
-    assert len(judged) == 3
-    for picture in judged[1:]:
-        np.testing.assert_allclose(picture, edited, atol=1e-6)
-    later = method.prepare(batch, tf.constant(4, tf.int64))["cycle_noise"].numpy()
-    assert not np.allclose(later, rows["cycle_noise"])
-    assert later.std() == pytest.approx(0.2, rel=0.1) and abs(later.mean()) < 0.02
-    assert "cycle_noise" not in method_of().prepare(batch, tf.constant(3, tf.int64))
-
-
-def test_g_learns_from_the_way_back_alone_through_the_noise(batch):
-    """Without D's and the KL's terms log sigma moves, which only the way there draws by: the edit is reached."""
-    method = method_of(cycle_noise=0.2, adversarial_weight=0.0, kl_weight=0.0)
-    kernel = method.generator.augment.to_log_sigma.kernel
-    before = kernel.numpy()
-    method.train_step(batch, tf.constant(0, tf.int64))
-    assert not np.array_equal(before, kernel.numpy())
-
-
 def test_source_correlation():
     """1 for a picture and a scaled copy, -1 for its negative, 0 for a pattern that does not go with it."""
     x = tf.reshape(tf.constant([1.0, 1.0, -1.0, -1.0]), [1, 2, 2, 1])
@@ -373,37 +280,27 @@ def test_source_correlation():
 
 
 def test_moving_statistics_come_from_the_edited_pass_alone(batch):
-    """After one step e2's moving mean is 0.1 x the mean over real pictures; `both` mixes the edited pictures in."""
-
-    def moving_mean(statistics):
-        keras.utils.set_random_seed(0)
-        method = method_of(statistics=statistics)
-        generator = method.generator
-        features = generator.conv2(tf.nn.relu(generator.conv1(batch["image"])))
-        expected = 0.1 * np.mean(features, axis=(0, 1, 2))
-        method.train_step(batch, tf.constant(0, tf.int64))
-        return np.asarray(generator.norm2.mean), expected
-
-    found, expected = moving_mean("edited")
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
-    found, expected = moving_mean("both")
-    assert np.abs(found - expected).max() > 0.05 * np.abs(expected).max()
+    """After one step e2's moving mean is 0.1 x the mean over real pictures: the way back adds nothing."""
+    method = method_of()
+    generator = method.generator
+    features = generator.conv2.convolution(tf.nn.relu(generator.conv1(batch["image"])))
+    expected = 0.1 * np.mean(features, axis=(0, 1, 2))
+    train_step(method)(batch, tf.constant(0, tf.int64))
+    np.testing.assert_allclose(generator.conv2.norm.mean, expected, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("layout", ["a", "b"])
-def test_ds_moving_statistics_are_those_of_three_calls(batch, layout):
+def test_ds_moving_statistics_are_those_of_three_calls(batch):
     """D looks once at the real pictures; the statistics are as if it had looked at them with either text."""
     keras.utils.set_random_seed(0)
-    config = dataclasses.replace(TINY, d_layout=layout)
-    method, other = SIMGAN(config, EMBEDDING, 1), SIMGAN(config, EMBEDDING, 1)
+    method, other = method_of(), method_of()
     for variable, value in zip(other.discriminator.variables, method.discriminator.variables, strict=True):
         variable.assign(value)
-    phi, noise = batch["embedding"], method.draw_noise(4, [config.seed, 0])
-    phi_bar = tf.roll(phi, 1, axis=0)
+    text, noise = batch["embedding"], draw_noise(4, method.noise_size, [TINY.seed, 0])
+    phi_bar = tf.roll(text, 1, axis=0)
     edited = method.generator(batch["image"], phi_bar, noise, training=True, updates=0)[0]
-    for image, text in ((batch["image"], phi), (batch["image"], phi_bar), (edited, phi_bar)):
-        other.discriminator(image, text, training=True)
-    method.train_step(batch, tf.constant(0, tf.int64))
+    for image, sentence in ((batch["image"], text), (batch["image"], phi_bar), (edited, phi_bar)):
+        other.discriminator(image, sentence, training=True)
+    train_step(method)(batch, tf.constant(0, tf.int64))
     found, expected = method.discriminator, other.discriminator
     for one, two in zip(found.non_trainable_variables, expected.non_trainable_variables, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6, err_msg=one.path)
@@ -427,15 +324,13 @@ def test_adam_is_keras_adam():
 
 def test_noise_is_a_function_of_seed_and_step_and_changes_the_edit(batch):
     method = method_of()
-    image, phi = batch["image"][:1], batch["embedding"][:1]
-    first, again, other = (method.draw_noise(1, [0, s]) for s in (1, 1, 2))
+    image, text = batch["image"][:1], batch["embedding"][:1]
+    first, again, other = (draw_noise(1, method.noise_size, [0, s]) for s in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
-    np.testing.assert_array_equal(method.edit(image, phi, first), method.edit(image, phi, again))
-    assert np.abs(method.edit(image, phi, first) - method.edit(image, phi, other)).max() > 0
-    many = method.draw_noise(5000, [0, 0]).numpy()
+    np.testing.assert_array_equal(method.edit(image, text, first), method.edit(image, text, again))
+    assert np.abs(method.edit(image, text, first) - method.edit(image, text, other)).max() > 0
+    many = draw_noise(5000, method.noise_size, [0, 0]).numpy()
     assert abs(many.std() - 1) < 0.02 and np.abs(many).max() > 3
-    truncated = method_of(noise="truncated").draw_noise(5000, [0, 0]).numpy()
-    assert np.abs(truncated).max() <= 2
 
 
 def test_mismatched_rolls_by_one():
@@ -443,17 +338,8 @@ def test_mismatched_rolls_by_one():
     np.testing.assert_array_equal(mismatched(phi, tf.constant([1, 1, 1]), "roll")[:, 0], [2, 0, 1])
 
 
-def test_a_second_mismatching_text():
-    """Roll by two; of classes 5 6 9 6 the second other-class picture before 0 (3, 2, 1) is 2, before 1 (0,
-    2) is 2, before 2 (1, 0, 3) is 0, before 3 (2, 0) is 0."""
-    phi = tf.constant([[0.0], [1.0], [2.0], [3.0]])
-    classes = tf.constant([5, 6, 9, 6])
-    np.testing.assert_array_equal(mismatched(phi, classes, "roll", 2)[:, 0], [2, 3, 0, 1])
-    np.testing.assert_array_equal(mismatched(phi, classes, "other_class", 2)[:, 0], [2, 2, 0, 0])
-
-
 def test_a_method_to_edit_with_has_the_generator_alone():
-    assert SIMGAN(TINY, EMBEDDING).variables().keys() == {"generator"}
+    assert SIMGAN(TINY, phi()).variables().keys() == {"generator"}
 
 
 def test_mismatched_of_another_class():
@@ -525,14 +411,14 @@ def test_one_whole_step_against_plain_tensorflow(batch):
     """Terms, gradients and updates of both networks: D first on a constant x_hat, then G through the updated D."""
     method = method_of()
     g, d = plain_variables(method.generator), plain_variables(method.discriminator)
-    x, phi = batch["image"], batch["embedding"]
-    phi_bar = tf.concat([phi[-1:], phi[:-1]], 0)
+    x, text = batch["image"], batch["embedding"]
+    phi_bar = tf.concat([text[-1:], text[:-1]], 0)
     noise = tf.random.stateless_normal([4, TINY.ca_size], [TINY.seed, 2 * 3])
 
     edited = plain_generator(g, x, phi_bar, noise)[0]
     with tf.GradientTape() as tape:
         terms = {
-            "d_real": tf.reduce_mean((plain_discriminator(d, x, phi) - 1) ** 2),
+            "d_real": tf.reduce_mean((plain_discriminator(d, x, text) - 1) ** 2),
             "d_mismatched": tf.reduce_mean(plain_discriminator(d, x, phi_bar) ** 2),
             "d_edited": tf.reduce_mean(plain_discriminator(d, edited, phi_bar) ** 2),
         }
@@ -543,7 +429,7 @@ def test_one_whole_step_against_plain_tensorflow(batch):
         weight.assign(adam(weight.numpy(), gradient.numpy()))
     with tf.GradientTape() as tape:
         edited, mean, log_sigma = plain_generator(g, x, phi_bar, noise)
-        back = plain_generator(g, edited, phi, tf.zeros_like(noise))[0]
+        back = plain_generator(g, edited, text, tf.zeros_like(noise))[0]
         terms |= {
             "g_adversarial": tf.reduce_mean((plain_discriminator(d, edited, phi_bar) - 1) ** 2),
             "g_cycle": 10 * tf.reduce_mean(tf.abs(back - x)),
@@ -552,7 +438,7 @@ def test_one_whole_step_against_plain_tensorflow(batch):
         loss = terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"]
     g_gradients = tape.gradient(loss, g)
 
-    found = method.train_step(batch, tf.constant(3, tf.int64))
+    found = train_step(method)(batch, tf.constant(3, tf.int64))
     for name, value in terms.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-4), name
     # After its first step Adam's first moment is (1 - beta1) g: the gradients can be compared, and the update made of

@@ -12,9 +12,19 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-import run_export
 from data import painter
-from export import compact, device_example, devices, on_device, parity, quantise, saved_model, tflite, variants
+from export import (
+    compact,
+    device_example,
+    devices,
+    export_run,
+    on_device,
+    parity,
+    quantise,
+    saved_model,
+    tflite,
+    variants,
+)
 from simgan_tf.edit import Editor
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
@@ -264,10 +274,10 @@ def test_a_poor_variant_is_refused(tmp_path, run_dir, monkeypatch):
     out_dir, told = tmp_path / "out", ["float32", "weight_int8"]
     line = r"TFLite weight_int8 \(PSNR [45]\d\.\d dB against the live model on 32 pictures, below 80\): not exported\."
     with pytest.raises(ValueError, match=line) as refused:
-        run_export.export(run_dir, str(out_dir), ["tflite"], None, "tests", ["weight_int8"])
+        export_run.export(run_dir, str(out_dir), ["tflite"], None, "tests", ["weight_int8"])
     assert "--force" in str(refused.value) and os.listdir(tmp_path) == []
     monkeypatch.setattr(devices, "LEAST_PSNR", 57.0)
-    report = run_export.export(run_dir, str(out_dir), ["tflite"], None, "tests", told, force=True)
+    report = export_run.export(run_dir, str(out_dir), ["tflite"], None, "tests", told, force=True)
     assert sorted(os.listdir(out_dir)) == ["export.json", "simgan.tflite", "simgan_weight_int8.tflite"]
     written = json.loads((out_dir / "export.json").read_text())["files"]
     assert written == report["files"] and "refused" not in written["simgan.tflite"]

@@ -14,9 +14,9 @@ import tensorflow as tf
 from PIL import Image
 
 from data import painter
-from simgan_tf import checkpoints, training
-from simgan_tf.methods import METHODS
-from tests.conftest import EMBEDDING, TINY, random_batch
+from simgan_tf import checkpoints, configs, methods, training
+from simgan_tf.methods.step import train_step
+from tests.tiny import EMBEDDING, TINY, phi, random_batch
 
 IMAGES = 8  # two steps an epoch
 
@@ -30,7 +30,7 @@ def batches(step):
 
 def fresh(config):
     keras.utils.set_random_seed(config.seed)
-    return METHODS[config.method](config, EMBEDDING, IMAGES // config.batch_size)
+    return methods.build(config, phi(), IMAGES // config.batch_size)
 
 
 def values(method):
@@ -124,24 +124,22 @@ def test_a_non_finite_term_stops_the_run_and_keeps_the_last_checkpoint(tmp_path)
 
     with pytest.raises(FloatingPointError, match=r"step 5: d_real=nan.*ckpt-3"):
         training.train(fresh(TINY), poisoned, TINY, str(tmp_path), IMAGES)
-    assert training.latest_checkpoint(str(tmp_path)).endswith("ckpt-3")
+    assert checkpoints.latest_checkpoint(str(tmp_path)).endswith("ckpt-3")
     assert training.train(fresh(TINY), batches, TINY, str(tmp_path), IMAGES) == 6
 
 
 def test_non_finite_variables_are_never_saved(tmp_path):
     method = fresh(dataclasses.replace(TINY, checkpoint_every=1))
-    step = method.train_step
 
-    def spoil(batch, number, measure):
-        terms = step(batch, number, measure)
-        method.variables()["generator"][0].assign(tf.fill(method.variables()["generator"][0].shape, math.inf))
-        return terms
+    def spoil(step):
+        kernel = method.variables()["generator"][0]
+        kernel.assign(tf.fill(kernel.shape, math.inf))
 
-    method.train_step = spoil
+    method.average = spoil  # the last that a step calls
     with pytest.raises(FloatingPointError, match="step 1: variable 0 of generator"):
         training.train(method, batches, dataclasses.replace(TINY, checkpoint_every=1), str(tmp_path), IMAGES)
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
-        training.latest_checkpoint(str(tmp_path))
+        checkpoints.latest_checkpoint(str(tmp_path))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -155,7 +153,7 @@ def test_a_signal_saves_and_leaves(tmp_path, number, capsys):
     before = signal.getsignal(number)
     assert training.train(fresh(TINY), interrupted, TINY, str(tmp_path), IMAGES) == 2
     assert "stopped at step 2 of 6, saved" in capsys.readouterr().out
-    assert training.latest_checkpoint(str(tmp_path)).endswith("ckpt-2")
+    assert checkpoints.latest_checkpoint(str(tmp_path)).endswith("ckpt-2")
     assert signal.getsignal(number) == before
 
 
@@ -190,28 +188,28 @@ def test_old_checkpoints_go_but_for_every_kth(tmp_path):
 
 def test_total_steps():
     """553 = floor(8,855 / 16) steps an epoch, 600 epochs: 331,800, as the paper's schedule implies for CUB."""
-    assert training.total_steps(dataclasses.replace(TINY, steps=0, batch_size=16), 8855) == 331_800
-    assert training.total_steps(TINY, 8855) == 6
+    assert dataclasses.replace(TINY, steps=0, batch_size=16).total_steps(8855) == 331_800
+    assert TINY.total_steps(8855) == 6
 
 
 def test_a_run_directory_of_another_run_is_refused(tmp_path):
     run_dir, data = str(tmp_path / "run"), {"fingerprint": "a"}
-    training.claim(run_dir, TINY, data, "phi", "command")
-    training.claim(run_dir, dataclasses.replace(TINY, steps=9), data, "phi", "command")  # longer: the same run goes on
+    training.write_config(run_dir, TINY, data, "phi")
+    training.write_config(run_dir, dataclasses.replace(TINY, steps=9), data, "phi")  # longer: the same run goes on
     with pytest.raises(ValueError, match="width 4 there, 8 now"):
-        training.claim(run_dir, dataclasses.replace(TINY, width=8), data, "phi", "command")
+        training.write_config(run_dir, dataclasses.replace(TINY, width=8), data, "phi")
     with pytest.raises(ValueError, match="the records"):
-        training.claim(run_dir, TINY, {"fingerprint": "b"}, "phi", "command")
+        training.write_config(run_dir, TINY, {"fingerprint": "b"}, "phi")
     with pytest.raises(ValueError, match="the text encoder"):
-        training.claim(run_dir, TINY, data, "psi", "command")
+        training.write_config(run_dir, TINY, data, "psi")
 
 
 def test_a_run_directory_of_another_method_is_refused(tmp_path):
-    training.claim(str(tmp_path), TINY, {"fingerprint": "a"}, "phi", "command")
+    training.write_config(str(tmp_path), TINY, {"fingerprint": "a"}, "phi")
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"method": "simgan"', '"method": "pix2pix"'))
-    with pytest.raises(ValueError, match="method='pix2pix' is not one of 'simgan'.*another --run_dir"):
-        training.claim(str(tmp_path), TINY, {"fingerprint": "a"}, "phi", "command")
+    with pytest.raises(ValueError, match="method 'pix2pix' is not one of 'simgan'"):
+        training.write_config(str(tmp_path), TINY, {"fingerprint": "a"}, "phi")
 
 
 def damage(run_dir, step, how):
@@ -275,8 +273,8 @@ def test_a_first_checkpoint_that_never_finished_is_none(tmp_path):
     (tmp_path / "checkpoints" / "ckpt-3.data-00000-of-00001").write_bytes(b"half")
     assert checkpoints.restore(str(tmp_path), {"part": [tf.Variable(0.0)]}) is None
     with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
-        training.latest_checkpoint(str(tmp_path))
-    checkpoints.save(str(tmp_path), training.checkpoint_of({"part": [tf.Variable(2.0)]}), 4, keep=3)
+        checkpoints.latest_checkpoint(str(tmp_path))
+    checkpoints.save(str(tmp_path), checkpoints.checkpoint_of({"part": [tf.Variable(2.0)]}), 4, keep=3)
     assert {name.split(".")[0] for name in os.listdir(tmp_path / "checkpoints")} == {"checkpoint", "ckpt-4"}
 
 
@@ -285,10 +283,10 @@ def test_checkpoints_hold_step_and_config_and_are_tensorflows(uninterrupted):
     reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(os.path.join(run_dir, "checkpoints")))
     assert int(reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE")) == 6
     held = json.loads(reader.get_tensor("config/.ATTRIBUTES/VARIABLE_VALUE"))
-    assert held == json.loads(json.dumps(dataclasses.asdict(config)))
+    assert held == json.loads(json.dumps(configs.as_json(config)))
     other = fresh(dataclasses.replace(config, seed=4))
-    checkpoint = training.checkpoint_of(other.variables())
-    checkpoint.read(training.latest_checkpoint(run_dir)).expect_partial().assert_existing_objects_matched()
+    checkpoint = checkpoints.checkpoint_of(other.variables())
+    checkpoint.read(checkpoints.latest_checkpoint(run_dir)).expect_partial().assert_existing_objects_matched()
     np.testing.assert_equal(values(other), values(method))
 
 
@@ -305,10 +303,10 @@ def test_simgan_learns_eight_pictures():
     image = tf.constant(np.stack(drawn), tf.float32) / 127.5 - 1.0
     batch = {"image": image, "embedding": 3.0 * tf.eye(8, EMBEDDING + 1), "class_id": tf.range(8)}
     keras.utils.set_random_seed(0)
-    method = METHODS[config.method](config, EMBEDDING + 1, 1)
-    rows = []
+    method = methods.build(config, phi(EMBEDDING + 1), 1)
+    rows, one_step = [], train_step(method)
     for step in range(400):
-        rows.append({k: float(v) for k, v in method.train_step(batch, tf.constant(step, tf.int64)).items()})
+        rows.append({k: float(v) for k, v in one_step(batch, tf.constant(step, tf.int64)).items()})
     last = {name: np.mean([row[name] for row in rows[-50:]]) for name in rows[0]}
     assert last["g_cycle"] < rows[0]["g_cycle"] / 2
     assert last["score_real"] - last["score_mismatched"] > 0.5

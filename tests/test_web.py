@@ -19,7 +19,7 @@ from data import pipeline
 from data.captions import ALPHABET
 from export.web import __main__ as web
 from export.web import litert, serve
-from simgan_tf.configs import PRESETS
+from simgan_tf import configs
 from simgan_tf.system import pictures
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
@@ -376,4 +376,4 @@ def test_bad_input_of_the_server_is_one_line(address, tmp_path):
 
 def test_presets_have_sentences_to_try():
     """The page's first sentence is the config's; a preset without any would leave the field empty."""
-    assert all(preset.sentences for preset in PRESETS.values())
+    assert all(preset.sentences for preset in configs.presets().values())

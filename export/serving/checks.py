@@ -45,7 +45,8 @@ def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "
     found = {way: parity.compare(f"SavedModel by {way}", edited, inputs.edited, values)}
     session = Session(directory)
     (embedding,) = session.run("embed", text=inputs.text).values()
-    given = {"image": inputs.image, "embedding": embedding, "noise": inputs.noise}
+    noise = {"noise": inputs.noise} if inputs.noise.shape[1] else {}
+    given = {"image": inputs.image, "embedding": embedding, **noise}
     runs = [("edit", given), (saved_model.SIGNATURE, request)]
     ways = {"classic Session": [session.run(name, **arrays) for name, arrays in runs],
             "C++ loader": run_cpp_loader(directory, runs)}  # fmt: skip
@@ -83,8 +84,8 @@ def png_cases(editor: Editor, inputs: parity.Cases) -> tuple[list[bytes], np.nda
     for seed, (data, text) in enumerate(zip(encoded, inputs.text, strict=True)):
         pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
         image = pipeline.centre_crop(pixels, config.image_size, config.load_size)
-        noise = editor.method.draw_noise(2, [seed, 0])[1:] * float(seed != 0)
-        edited.append(editor.method.edit(image[None], tf.constant(editor.text_encoder.encode([text])), noise)[0])
+        noise = editor.draw_noise(2, [seed, 0])[1:] * float(seed != 0)
+        edited.append(editor.method.edit(image[None], tf.constant(editor.method.encode([text])), noise)[0])
     return [data.numpy() for data in encoded], np.arange(len(encoded), dtype=np.int32), to_pixels(edited) / 127.5 - 1.0
 
 
@@ -96,12 +97,13 @@ def decoded(pngs: np.ndarray) -> np.ndarray:
 def python_loader(directory: str, inputs: parity.Cases) -> np.ndarray:
     """Edits by embed and edit, in batches of 1, 3 and the rest: the batch size must be free."""
     served = tf.saved_model.load(directory).signatures
-    parts = [slice(0, 1), slice(1, 4), slice(4, None)]
-    return np.concatenate([
-        served["edit"](image=tf.constant(inputs.image[part]), noise=tf.constant(inputs.noise[part]),
-                       embedding=served["embed"](text=tf.constant(inputs.text[part]))["embedding"])["image"].numpy()
-        for part in parts if inputs.text[part]
-    ])  # fmt: skip
+    edited = []
+    for part in (slice(0, 1), slice(1, 4), slice(4, None)):
+        if inputs.text[part]:
+            embedding = served["embed"](text=tf.constant(inputs.text[part]))["embedding"]
+            noise = {"noise": tf.constant(inputs.noise[part])} if inputs.noise.shape[1] else {}
+            edited.append(served["edit"](image=tf.constant(inputs.image[part]), embedding=embedding, **noise)["image"])
+    return np.concatenate(edited)
 
 
 class Session:

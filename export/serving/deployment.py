@@ -78,15 +78,15 @@ def write_warmup(editor: Editor, directory: str) -> None:
     size = editor.config.image_size
     image = parity.smooth_pictures(1, size, seed=0)
     text = [known_sentence(editor)]
-    embedding = editor.text_encoder.encode(text)
-    noise = editor.method.draw_noise(1, [0, 0]).numpy()
+    embedding = editor.method.encode(text)
+    noise = {"noise": editor.draw_noise(1, [0, 0])} if editor.method.noise_size else {}
     picture = saved_model.to_png(tf.constant(image)).numpy().tolist()
     path = os.path.join(directory, WARMUP)
     os.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for signature, inputs in (
             (saved_model.SIGNATURE, {"image_bytes": picture, "text": text, "seed": np.array([1], np.int32)}),
-            ("edit", {"image": image, "embedding": embedding, "noise": noise}),
+            ("edit", {"image": image, "embedding": embedding, **noise}),
             ("embed", {"text": text}),
             ("interpolate", {"image_bytes": picture, "text": text, "to_text": text, "steps": np.array([2], np.int32),
                              "seed": np.array([0], np.int32)}),

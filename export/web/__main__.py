@@ -161,7 +161,8 @@ def read_packed(model: str) -> tuple[dict[str, Any], bytes | None]:
             vocabulary = archive.read(name) if name else None
         version = contract["format_version"]
         inputs = {**contract["signatures"]["embed"]["inputs"], **contract["signatures"]["edit"]["inputs"]}
-        dtypes = {name: inputs[name]["dtype"] for name in ("tokens", "image", "embedding", "noise")}
+        names = ["tokens", "image", "embedding", *(["noise"] if "noise" in inputs else [])]
+        dtypes = {name: inputs[name]["dtype"] for name in names}
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{model} carries no {CONTRACT} that this code knows ({error}); write it anew with "
                          "run_export.py.") from None  # fmt: skip

@@ -1,6 +1,6 @@
 """Measures a run on the pictures of a split, writes run_dir/results.json and prints it as a table.
 
-python -m simgan_tf.evaluation --run_dir=runs/demo --records_dir=runs/demo/records --figures
+python -m simgan_tf.evaluation --run_dir=runs/demo --figures
 
 Real photographs have no masks and no colours of their own: there every picture is asked for every word of a set in
 turn, and simgan_tf.evaluation.colours finds the flower or the bird and reads its colour. Where a copy's captions are
@@ -17,13 +17,16 @@ from typing import Any
 
 from absl import flags
 
+from simgan_tf import configs
 from simgan_tf.evaluation import metrics
 from simgan_tf.system import commands, files
 
 
 def define_flags() -> None:
     flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
-    flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
+    flags.DEFINE_string(
+        "records_dir", None, "Folder that data.build wrote. Default: the one that the run was trained on."
+    )
     flags.DEFINE_enum("split", "test", ["test", "train"], "Split whose pictures are edited.")
     flags.DEFINE_integer("samples", 3, "Edits with noise of each (picture, sentence).", lower_bound=2)
     flags.DEFINE_integer("seed", 0, "Seed of the sentences' draw and of the noise.", lower_bound=0)
@@ -49,8 +52,23 @@ def define_flags() -> None:
     )
 
 
+def records_of(run_dir: str, records_dir: str | None) -> str:
+    """`records_dir`, or else the folder that the run was trained on.
+
+    Raises: FileNotFoundError or ValueError where there is no run, or no records; TensorFlow has not started then.
+    """
+    _, facts = configs.load(run_dir)
+    given = records_dir is not None
+    records_dir = records_dir if given else facts.get("records_dir", "")
+    if not os.path.isfile(os.path.join(records_dir, "dataset.json")):
+        where = f"--records_dir={records_dir}" if given else f"{records_dir!r}, where {run_dir} was trained on them"
+        raise FileNotFoundError(f"no records at {where}: give --records_dir=..., the folder that data.build wrote.")
+    return records_dir
+
+
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
+    records_dir = records_of(values.run_dir, values.records_dir)
     commands.start_tensorflow()
     import numpy as np
 
@@ -60,8 +78,8 @@ def main(argv: list[str]) -> None:
     from simgan_tf.system.pictures import save_image
     from simgan_tf.text.recorded import Recorded
 
-    info = records.read_info(values.records_dir)
-    split = pipeline.load_split(values.records_dir, values.split)
+    info = records.read_info(records_dir)
+    split = pipeline.load_split(records_dir, values.split)
     recorded = None
     if info["embeddings"] and not os.path.isdir(os.path.join(values.run_dir, "text_encoder")):
         recorded = Recorded(info, [split])  # a run on the records' embeddings: sentences are captions
@@ -121,13 +139,12 @@ def main(argv: list[str]) -> None:
         sentences = own[: len(config.sentences)] if recorded else list(config.sentences)
         one, other = sentences[0], sentences[len(sentences) // 2]
         sheets = {
-            "edits": figures.edits(editor.method, editor.text_encoder, first, own, sentences),
+            "edits": figures.edits(editor.method, first, own, sentences),
             "samples": figures.samples(editor, first[:4], other, 6, values.seed),
             "interpolation": figures.interpolation(editor, first[:4], one, other, 8),
             "teaser": figures.teaser(editor, first, sentences, values.seed),
             "first32": figures.edits(
                 editor.method,
-                editor.text_encoder,
                 pipeline.evaluation_images(head, config.image_size, config.load_size),
                 [captions[0] for captions in head.captions],
                 sentences,
@@ -200,10 +217,10 @@ def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, 
             raise ValueError("all pictures have one colour (or there is only one picture): no sentence to ask for.")
         others[i] = random.choice(allowed)
     sentences = [split.captions[j][random.integers(len(split.captions[j]))] for j in others]
-    targets = editor.text_encoder.encode(sentences)
-    own = editor.text_encoder.encode([captions[0] for captions in split.captions])
+    targets = editor.method.encode(sentences)
+    own = editor.method.encode([captions[0] for captions in split.captions])
 
-    noise = [editor.method.draw_noise(count, [seed, k]).numpy() for k in range(samples)]
+    noise = [editor.draw_noise(count, [seed, k]) for k in range(samples)]
     noise.append(np.zeros_like(noise[0]))
     edit = tf.function(editor.method.edit, reduce_retracing=True)
     inside = np.ones(images.shape[:3], bool) if masks is None else masks
@@ -285,8 +302,8 @@ def measure_words(editor, images, split, kind: str, exact, seed: int) -> dict[st
 
     words, count, batch = colours.WORDS[kind], len(images), 32
     asked = np.array(words.colours)
-    codes = editor.text_encoder.encode([words.sentence.format(colour) for colour in words.colours])
-    noise = editor.method.draw_noise(count, [seed, 0]).numpy()
+    codes = editor.method.encode([words.sentence.format(colour) for colour in words.colours])
+    noise = editor.draw_noise(count, [seed, 0])
     edit = tf.function(editor.method.edit, reduce_retracing=True)
     source_colours, read, outside = [], {"": [], "_mean": []}, {"": [], "_mean": []}
     for start in tqdm(range(0, count, batch), unit="batch", desc="asking for colours", delay=2, leave=False):

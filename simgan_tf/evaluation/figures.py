@@ -1,5 +1,5 @@
 """The sheets people look at: sources beside their edits, several samples, an interpolation.
-Knows what a method and a text encoder do, and no dataset."""
+Knows what a method does, and no dataset."""
 
 import io
 import json
@@ -16,7 +16,6 @@ from simgan_tf.system import pictures
 
 def edits(
     method: object,
-    text_encoder: object,
     images: np.ndarray,
     own: list[str],
     sentences: list[str],
@@ -28,9 +27,9 @@ def edits(
     first edit by the picture's own caption. size: pixels of a cell, default as in `pictures.sheet`.
     """
     images = tf.constant(images)
-    noise = tf.zeros([len(own), method.config.ca_size])
-    columns = [method.edit(images, tf.constant(text_encoder.encode([text] * len(own))), noise) for text in sentences]
-    back = method.edit(columns[0], tf.constant(text_encoder.encode(own)), noise)
+    noise = tf.zeros([len(own), method.noise_size])
+    columns = [method.edit(images, tf.constant(method.encode([text] * len(own))), noise) for text in sentences]
+    back = method.edit(columns[0], tf.constant(method.encode(own)), noise)
     columns = [column.numpy() for column in (images, back, *columns)]
     rows = [[column[i] for column in columns] for i in range(len(own))]
     back_title = "reconstruction" if size is None or size >= 80 else "recon- struction"  # wrapped: wider than the cell
@@ -73,17 +72,16 @@ def curves(run_dir: str) -> Image.Image:
     with open(os.path.join(run_dir, "metrics.jsonl"), encoding="utf-8") as log:
         rows = [json.loads(line) for line in log]
     figure = Figure(figsize=(12, 3.4), layout="constrained")
-    for axes, prefix, title in zip(
-        figure.subplots(1, 3),
-        ("d_", "g_", "score_"),
-        ("D's terms", "G's terms, weighted", "D's mean scores"),
-        strict=True,
-    ):
-        for name in [name for name in rows[-1] if name.startswith(prefix) and not name.endswith("_loss")]:
+    titles = {"d_": "D's terms", "g_": "G's terms, weighted", "score_": "D's mean scores"}
+    lines = {prefix: [name for name in rows[-1] if name.startswith(prefix) and not name.endswith("_loss")]
+             for prefix in titles}  # fmt: skip
+    logged = [prefix for prefix in titles if lines[prefix]]  # a method need not log scores
+    for axes, prefix in zip(figure.subplots(1, len(logged)), logged, strict=True):
+        for name in lines[prefix]:
             points = [(row["step"], row[name]) for row in rows if name in row]
             groups = [points[i : i + 10] for i in range(0, len(points), 10)]
             axes.plot(*np.array([np.mean(group, axis=0) for group in groups]).T, label=name.removeprefix(prefix))
-        axes.set(title=title, xlabel="step")
+        axes.set(title=titles[prefix], xlabel="step")
         if prefix == "g_":
             axes.set_yscale("log")
         axes.legend()

@@ -88,12 +88,10 @@ async function edit({ image, ids, toIds, share, noise }) {
   let embedding = await embed(ids);
   if (share > 0) embedding = parts.mix(embedding, await embed(toIds), share);
   const { size } = site.contract.image;
-  const shape = site.contract.signatures.edit.inputs.noise.shape;
-  const { edited } = await run("edit", {
-    image: [image, [1, size, size, 3]],
-    embedding: [embedding, [1, embedding.length]],
-    noise: [parts.drawNoise(shape[1], noise), shape],
-  });
+  const inputs = { image: [image, [1, size, size, 3]], embedding: [embedding, [1, embedding.length]] };
+  const drawn = site.contract.signatures.edit.inputs.noise; // a model that draws nothing has no such input
+  if (drawn) inputs.noise = [parts.drawNoise(drawn.shape[1], noise), drawn.shape];
+  const { edited } = await run("edit", inputs);
   return { edited, milliseconds: performance.now() - begin };
 }
 
