@@ -1,5 +1,6 @@
 """Files and folders that are whole under their name at every moment."""
 
+import errno
 import os
 import threading
 
@@ -45,3 +46,32 @@ def test_a_failed_replacement_leaves_the_old_folder_and_nothing_beside_it(tmp_pa
     with open(os.path.join(path, "a"), encoding="utf-8") as file:
         assert file.read() == "old"
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_a_lock_is_held_once_and_names_its_holder(tmp_path):
+    path = str(tmp_path / "lock")
+    with files.locked(path, "--run_dir=a"):
+        with pytest.raises(BlockingIOError, match=f"^--run_dir=a is in use by process {os.getpid()}: wait for it"):
+            with files.locked(path, "--run_dir=a"):
+                pass
+        os.unlink(path + ".holder")
+        with pytest.raises(BlockingIOError, match="in use by process unknown: "), files.locked(path, "--run_dir=a"):
+            pass
+    with files.locked(path, "--run_dir=a"):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_and_goes_on(tmp_path, capsys, monkeypatch, number):
+    """The system's own call stands for such a file system; another error of it stays one."""
+    fcntl = pytest.importorskip("fcntl", reason="the system call of Linux and macOS")
+
+    def refuse(handle, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with files.locked(str(tmp_path / "lock"), "--run_dir=a"):
+        assert "this file system has no locks; see to it" in capsys.readouterr().out
+    number = errno.EIO
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), files.locked(str(tmp_path / "lock"), "--run_dir=a"):
+        pass

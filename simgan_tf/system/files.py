@@ -9,11 +9,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
-
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
@@ -71,31 +66,33 @@ def replacing_folder(path: str) -> Iterator[str]:
 def locked(path: str, what: str) -> Iterator[None]:
     """Holds the lock of the file `path`, made where it is missing; the system lets go of it however the process ends.
 
-    what: the locked thing's name in the message. Raises: BlockingIOError where another process holds it, naming that.
+    what: the locked thing's name in the message. The holder's process number stands in `path`.holder, since Windows
+    lets nobody else read a locked file.
+    Raises: BlockingIOError where another process holds it, naming that.
     """
-    with open(path, "a+", encoding="ascii") as file:
-        try:
-            _lock(file.fileno())
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise BlockingIOError(f"{what} is in use by process {holder}: wait for it, or end it first.") from None
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            print(f"{path}: this file system has no locks; see to it that no other process writes here.")
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    import filelock  # here: a tenth of a second that only a training needs
+
+    lock, holder = filelock.FileLock(path), f"{path}.holder"
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        process = ""
+        with contextlib.suppress(OSError), open(holder, encoding="ascii") as file:
+            process = file.read().strip()
+        raise BlockingIOError(
+            f"{what} is in use by process {process or 'unknown'}: wait for it, or end it first."
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # ENOSYS: filelock takes a marker file instead
+            raise
+        print(f"{path}: this file system has no locks; see to it that no other process writes here.")
+    try:
+        write_text(holder, f"{os.getpid()}\n")
         yield
-
-
-def _lock(handle: int) -> None:
-    if os.name == "nt":
-        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind the number, which others must be able to read
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(holder)
+        lock.release()
 
 
 def sync(path: str) -> None:
