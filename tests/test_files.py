@@ -2,6 +2,9 @@
 
 import errno
 import os
+import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -46,6 +49,25 @@ def test_a_failed_replacement_leaves_the_old_folder_and_nothing_beside_it(tmp_pa
     with open(os.path.join(path, "a"), encoding="utf-8") as file:
         assert file.read() == "old"
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_only_what_ended_processes_of_this_machine_left_is_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here = socket.gethostname()
+    folders = {
+        f".folder.writing-{here}-{ended.pid}-a": False,
+        f".folder.writing-{here}-{os.getpid()}-b": True,
+        f".folder.writing-elsewhere-{ended.pid}-c": True,
+        f".folder.writing-{here}-mine": True,
+        f".other.writing-{here}-{ended.pid}-a": True,
+    }
+    for name in folders:
+        (tmp_path / name / "new").mkdir(parents=True)
+    with files.replacing_folder(str(tmp_path / "folder")):
+        pass
+    for name, stays in folders.items():
+        assert (tmp_path / name).exists() == stays, name
 
 
 def test_a_lock_is_held_once_and_names_its_holder(tmp_path):

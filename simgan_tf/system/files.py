@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 
@@ -40,11 +41,18 @@ def write_text(path: str, text: str) -> None:
 def replacing_folder(path: str) -> Iterator[str]:
     """Yields an empty folder beside `path`, which takes the place of `path` when the block is done.
 
-    What `path` held before goes only after the new folder is there. A block that raises leaves `path` as it was.
+    What `path` held before goes only after the new folder is there. A block that raises leaves `path` as it was. What
+    killed processes of this machine left of writing `path` is removed first.
     """
-    path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}.writing-", dir=os.path.dirname(path))
+    parent, name = os.path.split(os.path.abspath(path))
+    path = os.path.join(parent, name)
+    os.makedirs(parent, exist_ok=True)
+    mine = f".{name}.writing-{socket.gethostname()}-"
+    for other in os.listdir(parent):
+        number = other.removeprefix(mine).split("-")[0]
+        if other.startswith(mine) and number.isdigit() and _has_ended(int(number)):
+            shutil.rmtree(os.path.join(parent, other), ignore_errors=True)
+    scratch = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=parent)
     new, old = os.path.join(scratch, "new"), os.path.join(scratch, "old")
     try:
         os.mkdir(new)
@@ -113,6 +121,19 @@ def remove_unfinished(folder: str) -> None:
         path = os.path.join(folder, name)
         if name.startswith(".writing-"):
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether no process of this machine has that number."""
+    if os.name == "nt":  # where signal 0 is no question
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    return False
 
 
 def _exchange(first: str, second: str) -> bool:
