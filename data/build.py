@@ -16,7 +16,7 @@ The class lists, trainvalclasses.txt and testclasses.txt, name one class folder 
 --test_classes= say where else they are, --test_share=0.2 draws the test classes instead.
 """
 
-from simgan_tf.system import commands
+from simgan_tf.system import commands, files
 
 if __name__ == "__main__":
     commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
@@ -32,7 +32,6 @@ from absl import flags
 
 from data import cub, demo, embeddings, folder, geometry, loading, oxford102, records
 from data.listing import Listing
-from data.unfinished import unfinished_folder
 
 TOLD = 20  # lines about left-out pictures that dataset.json keeps
 CROPS = ("none", "box")
@@ -111,7 +110,7 @@ def build(
             f"choose another folder, or delete it: rm -r {shlex.quote(out_dir)}"
         )
 
-    with unfinished_folder(out_dir) as unfinished:
+    with files.replacing_folder(out_dir) as unfinished:
         total = sum(len(entries) for entries in found.splits.values())
         splits, keys = {}, {}
         with tqdm.tqdm(total=total, unit="image", desc="checking and writing", delay=1) as bar:
@@ -143,8 +142,7 @@ def build(
         }
         records.write_info(unfinished, info)
         if os.path.isdir(out_dir):
-            os.rmdir(out_dir)  # it is empty, and not every system renames over a folder
-        os.rename(unfinished, out_dir)
+            os.rmdir(out_dir)  # it was empty: raises where another build has filled it since
     return info, True
 
 

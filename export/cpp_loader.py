@@ -11,7 +11,9 @@ import ctypes
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+import types
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +54,17 @@ def load_library() -> ctypes.CDLL:
     return library
 
 
+def keep_python_tensorflow_out() -> None:
+    """Lets this process import TensorFlow's messages, tensorflow.core, without its __init__.py.
+
+    That would start Python TensorFlow, which brings kernels (PyFunc and its kin) that a server has not.
+    """
+    package = types.ModuleType("tensorflow")
+    package.__spec__ = importlib.util.find_spec("tensorflow")
+    package.__path__ = package.__spec__.submodule_search_locations if package.__spec__ else []
+    sys.modules["tensorflow"] = package
+
+
 class SavedModel:
     """A loaded SavedModel; inputs, outputs and optional (inputs with a default) by the names of its signatures.
 
@@ -59,6 +72,8 @@ class SavedModel:
     """
 
     def __init__(self, directory: str) -> None:
+        from tensorflow.core.protobuf import meta_graph_pb2
+
         self.tf = load_library()
         self.status = ctypes.c_void_p(self.tf.TF_NewStatus())
         self.graph = ctypes.c_void_p(self.tf.TF_NewGraph())
@@ -72,15 +87,12 @@ class SavedModel:
         )
         self._check()
         buffer = Buffer.from_address(meta_graph.value)
-        self.inputs, self.outputs, self.optional = {}, {}, {}
-        for name, definition in _map(ctypes.string_at(buffer.data, buffer.length), 5):  # MetaGraphDef.signature_def
-            if name == b"__saved_model_init_op":  # the loader's own
-                continue
-            self.inputs[name.decode()], self.outputs[name.decode()] = (
-                {key.decode(): self._tensor(dict(_fields(info))[1]) for key, info in _map(definition, number)}
-                for number in (1, 2)  # SignatureDef.inputs, .outputs; TensorInfo.name is field 1
-            )
-            self.optional[name.decode()] = {key.decode() for key, _ in _map(definition, 4)}  # SignatureDef.defaults
+        loaded = meta_graph_pb2.MetaGraphDef.FromString(ctypes.string_at(buffer.data, buffer.length))
+        signatures = dict(loaded.signature_def)
+        signatures.pop("__saved_model_init_op", None)  # the loader's own
+        self.inputs = {name: self._tensors(found.inputs) for name, found in signatures.items()}
+        self.outputs = {name: self._tensors(found.outputs) for name, found in signatures.items()}
+        self.optional = {name: set(found.defaults) for name, found in signatures.items()}
 
     def run(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs of one signature. Strings: arrays of text or of bytes objects in, arrays of bytes objects out.
@@ -114,9 +126,13 @@ class SavedModel:
             message = self.tf.TF_Message(self.status).decode(errors="replace")
             raise ValueError(f"{'INVALID_ARGUMENT' if code == 3 else f'code {code}'}: {message}")
 
-    def _tensor(self, name: bytes) -> Output:
-        operation, _, index = name.rpartition(b":")
-        return Output(self.tf.TF_GraphOperationByName(self.graph, operation), int(index))
+    def _tensors(self, infos: Mapping[str, Any]) -> dict[str, Output]:
+        """Places in the graph of a signature's inputs or outputs, TensorInfo by name."""
+        places = {}
+        for key, info in infos.items():
+            operation, _, index = info.name.rpartition(":")
+            places[key] = Output(self.tf.TF_GraphOperationByName(self.graph, operation.encode()), int(index))
+        return places
 
     def _to_tensor(self, array: np.ndarray) -> int:
         is_text = array.dtype.kind in "USO"
@@ -154,62 +170,26 @@ class SavedModel:
         return array.reshape(shape)
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes | int]]:
-    """(field number, value) of a serialized protocol buffer: bytes of length-delimited fields, int of varints."""
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    while at < len(message):
-        key = varint()
-        kind = key & 7
-        if kind == 0:
-            yield key >> 3, varint()
-        else:  # 1: eight bytes, 2: a length and so many bytes, 5: four bytes
-            length = varint() if kind == 2 else {1: 8, 5: 4}[kind]
-            yield key >> 3, message[at : at + length]
-            at += length
-
-
-def _map(message: bytes, number: int) -> Iterator[tuple[bytes, bytes]]:
-    """(key, value) of the map field `number`: repeated messages with key 1 and value 2."""
-    for field, value in _fields(message):
-        if field == number:
-            entry = dict(_fields(value))
-            yield entry[1], entry[2]
-
-
 def ops(directory: str) -> dict[str, bool]:
     """Every op of a SavedModel, its functions included, by name: whether TensorFlow's C++ library alone can run it.
 
     Ops that only the Python wheel can run (PyFunc and its kin) and custom ones have no kernel in that library.
     """
+    from tensorflow.core.protobuf import saved_model_pb2
+
     with open(os.path.join(directory, "saved_model.pb"), "rb") as file:
-        (meta_graph,) = [value for field, value in _fields(file.read()) if field == 2]  # SavedModel.meta_graphs
-    graph = dict(_fields(meta_graph))[2]  # MetaGraphDef.graph_def
-    nodes = [value for field, value in _fields(graph) if field == 1]  # GraphDef.node
-    for field, library in _fields(graph):
-        if field == 2:  # of GraphDef: the functions it brings, each with nodes of its own
-            functions = [value for inner, value in _fields(library) if inner == 1]
-            nodes += [node for function in functions for inner, node in _fields(function) if inner == 3]
-    names = sorted({dict(_fields(node))[2] for node in nodes})  # NodeDef.op
+        (meta_graph,) = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+    graph = meta_graph.graph_def
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    names = sorted({node.op for node in nodes})
     tensorflow = load_library()
     status = ctypes.c_void_p(tensorflow.TF_NewStatus())
 
-    def has_kernel(name: bytes) -> bool:
-        found = tensorflow.TF_GetRegisteredKernelsForOp(name, status)
+    def has_kernel(name: str) -> bool:
+        found = tensorflow.TF_GetRegisteredKernelsForOp(name.encode(), status)
         return Buffer.from_address(found).length > 0
 
-    return {name.decode(): has_kernel(name) for name in names}
+    return {name: has_kernel(name) for name in names}
 
 
 def write_npz(path: str, arrays: dict[str, np.ndarray]) -> None:
@@ -252,6 +232,7 @@ def main(directory: str, *runs: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) % 3 != 2:
         sys.exit("usage: python -m export.cpp_loader SAVED_MODEL_DIR [SIGNATURE IN.npz OUT.npz ...]")
+    keep_python_tensorflow_out()
     try:
         main(*sys.argv[1:])
     except (ValueError, OSError) as problem:

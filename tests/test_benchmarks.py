@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import special
 
-from benchmarks import train_step, turns
+from benchmarks import fit_colours, train_step, turns
 from simgan_tf import estimate
+from simgan_tf.evaluation import colours
 from simgan_tf.methods import step as steps
 from simgan_tf.methods.simgan import SIMGAN
 from tests.conftest import run
@@ -81,6 +83,30 @@ def test_pytorchs_step_is_ours(forwards):
         for name, value in theirs.items():
             # Adam's first steps are of the rate's length whatever the gradient: rounding grows by it.
             assert float(value) == pytest.approx(ours[name], rel=2e-3, abs=2e-4), (step, name)
+
+
+def test_fit_finds_the_words_again():
+    """Pixels of three colours, a third of each picture of a fourth that all share: fitted, all are told apart."""
+    draw = np.random.default_rng(0)
+    labels = np.arange(30) % 3
+    lab = np.array([[50, 60, 40], [80, 0, 70], [40, 30, -50]])[labels][:, None] + draw.normal(0, 5, [30, 12, 3])
+    lab[:, ::3] = [40, -30, 30]
+    terms = colours.terms(lab)
+    table = fit_colours.fit(terms, labels, np.full(30, 0.02), 3)
+    assert table.shape == (4, 10)
+    shares = special.softmax(terms @ table.T, axis=-1).mean(axis=1)
+    np.testing.assert_array_equal(shares[:, :3].argmax(axis=1), labels)
+
+
+def test_pixels_of_a_picture_for_the_fit():
+    """Of the inside alone: a red square in the middle gives red pixels, whatever surrounds it."""
+    images, masks = np.full([1, 64, 64, 3], -1, np.float32), np.zeros([1, 64, 64], bool)
+    images[:, 16:48, 16:48] = [1, -1, -1]
+    masks[:, 24:40, 24:40] = True
+    pictures = colours.Pictures(images, masks, np.array(["red"]), np.array([True]))
+    pixels = fit_colours.pixels_of(pictures, count=10)
+    red = colours.terms(colours.to_lab(images[0, 32, 32]))
+    np.testing.assert_allclose(pixels, np.broadcast_to(red, [1, 10, 10]), atol=1e-3)
 
 
 def test_turns():

@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -532,15 +531,15 @@ def test_a_killed_build_leaves_nothing_that_looks_finished_and_the_next_complete
     command = [sys.executable, "-m", "data.build", "--dataset=oxford102", f"--raw_dir={raw}", f"--out_dir={out}"]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 100
-    while not list(tmp_path.glob(".records.building-*/records/test-*")):
+    while not list(tmp_path.glob(".records.writing-*/new/test-*")):
         assert time.monotonic() < until and running.poll() is None
         time.sleep(0.05)
     running.kill()
     running.wait()
-    left = list(tmp_path.glob(".records.building-*"))
-    assert [path.name.split("-")[1] for path in left] == [str(running.pid)] and not out.exists()
+    left = list(tmp_path.glob(".records.writing-*"))
+    assert [path.name.split("-")[-2] for path in left] == [str(running.pid)] and not out.exists()
     with pytest.raises(FileNotFoundError, match=r"No dataset\.json"):
-        records.read_info(str(left[0] / "records"))
+        records.read_info(str(left[0] / "new"))
     pipe.unlink()
     pipe.write_bytes(picture)
     assert build.build("oxford102", str(raw), str(out))[1] is True
@@ -549,23 +548,21 @@ def test_a_killed_build_leaves_nothing_that_looks_finished_and_the_next_complete
     assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "records", "undisturbed"]
 
 
-def test_only_what_dead_builds_of_this_machine_left_is_removed(tmp_path, raw):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    here = socket.gethostname()
-    folders = {
-        f".records.building-{ended.pid}-a": (here, False),
-        f".records.building-{os.getpid()}-b": (here, True),
-        f".records.building-{ended.pid}-c": ("elsewhere", True),
-        ".records.building-mine": (here, True),
-        f".others.building-{ended.pid}-a": (here, True),
-    }
-    for name, (machine, _) in folders.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "machine").write_text(machine)
-    build.build("oxford102", str(raw), str(tmp_path / "records"))
-    for name, (_, stays) in folders.items():
-        assert (tmp_path / name).exists() == stays, name
+def test_a_folder_that_another_build_filled_meanwhile_is_left_alone(tmp_path, raw, monkeypatch):
+    """It was empty when this build began."""
+    out = tmp_path / "records"
+    out.mkdir()
+    write = records.write_split
+
+    def meanwhile(*arguments):
+        (out / "dataset.json").write_text("another's")
+        return write(*arguments)
+
+    monkeypatch.setattr(records, "write_split", meanwhile)
+    with pytest.raises(OSError, match="not empty"):
+        build.build("oxford102", str(raw), str(out))
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [("dataset.json", "another's")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw", "records"]
 
 
 @pytest.mark.parametrize(

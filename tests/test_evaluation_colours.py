@@ -133,19 +133,6 @@ def test_background_keeps_off_the_border():
     assert (~outside).sum() == 144 and not outside[0, 18:30, 28:40].any()
 
 
-def test_fit_finds_the_words_again():
-    """Pixels of three colours, a third of each picture of a fourth that all share: fitted, all are told apart."""
-    draw = np.random.default_rng(0)
-    labels = np.arange(30) % 3
-    lab = np.array([[50, 60, 40], [80, 0, 70], [40, 30, -50]])[labels][:, None] + draw.normal(0, 5, [30, 12, 3])
-    lab[:, ::3] = [40, -30, 30]
-    terms = colours._terms(lab)
-    table = colours.fit(terms, labels, np.full(30, 0.02), 3)
-    assert table.shape == (4, 10)
-    shares = colours._softmax(terms @ table.T).mean(axis=1)
-    np.testing.assert_array_equal(shares[:, :3].argmax(axis=1), labels)
-
-
 def test_check_by_hand():
     found = colours.check(np.array(["red", "white", "red"]), np.array(["red", "red", ""]), ("red", "white"))
     assert found == {"pictures": 2, "accuracy": 0.5, "by_colour": {"red": [1, 2]}, "confused": {"red white": 1}}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data import pipeline
 from export import cpp_loader, parity, saved_model
-from export.serving import checks, protocol
+from export.serving import checks, client
 from simgan_tf.edit import Editor
 from simgan_tf.system.pictures import to_pixels
 from tests.test_export import make_run, other_encoder
@@ -298,10 +298,13 @@ def test_a_changed_variable_fails_parity(directory, editor, inputs):
 
 def test_a_failing_warm_up_is_seen(tmp_path, editor, directory, session):
     """A server whose warm-up fails does not serve the model at all."""
+    apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2", reason="tensorflow-serving-api is needed")
+    log = apis.PredictionLog()
+    log.predict_log.request.CopyFrom(client.predict_request("simgan", "embed", {"text": [""]}))
     bad = tmp_path / "assets.extra"
     bad.mkdir()
     with tf.io.TFRecordWriter(str(bad / "tf_serving_warmup_requests")) as writer:
-        writer.write(protocol.prediction_log("simgan", "embed", {"text": [""]}))
+        writer.write(log.SerializeToString())
     kept, session.directory = session.directory, str(tmp_path)
     with pytest.raises(ValueError, match="(?s)warm-up request of embed fails .*row 0: text is empty"):
         checks.warmup(session)

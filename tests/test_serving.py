@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from export.serving import checks, client, deployment, protocol
+from export.serving import checks, client, deployment
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 from tests.conftest import refused, run
@@ -22,7 +22,7 @@ from tests.test_saved_model import files_of
 pytest.importorskip("tensorflow_serving", reason="pip install --no-deps tensorflow-serving-api~=2.21.0")
 
 from google.protobuf import text_format  # noqa: E402
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2  # noqa: E402
+from tensorflow_serving.apis import prediction_log_pb2  # noqa: E402
 from tensorflow_serving.config import model_server_config_pb2  # noqa: E402
 
 from tests import serving_double  # noqa: E402
@@ -126,20 +126,28 @@ def test_many_clients_at_once(addresses, picture):
     assert all("row 0: image_bytes is no JPEG" in str(found[i]) for i in (6, 7))
 
 
-@pytest.mark.parametrize("kind", PROTOCOLS)
-def test_command(addresses, tmp_path, picture, kind):
+def test_command(addresses, tmp_path, picture):
     (tmp_path / "flower.jpg").write_bytes(picture)
-    common = ["-m", "export.serving.client", f"--address={addresses[kind]}", f"--protocol={kind}",
+    common = ["-m", "export.serving.client", f"--address={addresses['rest']}",
               f"--image={tmp_path}/flower.jpg", f"--text={RED}", f"--out={tmp_path}/edit.png"]  # fmt: skip
     assert run(*common).stdout == f"wrote {tmp_path}/edit.png\n"
-    assert (tmp_path / "edit.png").read_bytes() == client.edit(addresses[kind], kind, picture, RED, [0])[0]
+    assert (tmp_path / "edit.png").read_bytes() == client.edit(addresses["rest"], "rest", picture, RED, [0])[0]
     assert run(*common, "--samples=2", "--seed=4").stdout == f"wrote {tmp_path}/edit_1.png to {tmp_path}/edit_2.png\n"
     made = [(tmp_path / f"edit_{i}.png").read_bytes() for i in (1, 2)]
-    assert made == client.edit(addresses[kind], kind, picture, RED, [4, 5])
+    assert made == client.edit(addresses["rest"], "rest", picture, RED, [4, 5])
     run(*common, f"--to_text={BLUE}", "--steps=3")
     assert sorted(os.listdir(tmp_path)) == ["edit.png", *[f"edit_{i}.png" for i in (1, 2, 3)], "flower.jpg"]
     (tmp_path / "flower.jpg").write_bytes(b"no picture")
     assert "refuses the request: row 0: image_bytes is no JPEG" in refused(*common)
+
+
+def test_command_by_grpc(addresses, tmp_path, picture):
+    """Without a word of TensorFlow's on the screen, which its messages start."""
+    (tmp_path / "flower.jpg").write_bytes(picture)
+    done = run("-m", "export.serving.client", f"--address={addresses['grpc']}", "--protocol=grpc",
+               f"--image={tmp_path}/flower.jpg", f"--text={RED}", f"--out={tmp_path}/edit.png")  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"wrote {tmp_path}/edit.png\n", "")
+    assert (tmp_path / "edit.png").read_bytes() == client.edit(addresses["grpc"], "grpc", picture, RED, [0])[0]
 
 
 def test_command_refuses_before_it_asks(tmp_path):
@@ -194,45 +202,46 @@ def test_deadline(double, picture, kind):
 
 
 def test_client_needs_no_tensorflow():
-    """Neither does it import TensorFlow, which takes seconds and a gigabyte, nor anything else of ours that does."""
-    code = ("import sys; from export.serving import client, protocol; "
+    """By REST it imports no TensorFlow, which takes seconds and a gigabyte, nor anything else of ours that does."""
+    code = ("import sys; from export.serving import client; "
             "sys.exit(any(name.split('.')[0] in ('tensorflow', 'keras') for name in sys.modules))")  # fmt: skip
     assert subprocess.run([sys.executable, "-c", code], cwd=os.path.dirname(os.path.dirname(__file__))).returncode == 0
 
 
-def test_requests_are_those_of_the_real_api():
-    """What we write, the real messages read; what they write, we read: numbers in both ways, strings, shapes."""
+def test_a_request_holds_what_it_was_given():
+    """Arrays, numbers and strings of both kinds, read back by TensorFlow."""
     image = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
-    data = protocol.predict_request("simgan", "edit", {"image": image, "seed": np.array([-3], np.int32),
-                                                       "text": ["red", b"\xff\0"]})  # fmt: skip
-    request = predict_pb2.PredictRequest.FromString(data)
+    given = {"image": image, "seed": [-3], "text": ["red"], "raw": [b"\xff\0"]}
+    request = client.predict_request("simgan", "edit", given)
     assert (request.model_spec.name, request.model_spec.signature_name) == ("simgan", "edit")
     found = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
     np.testing.assert_array_equal(found["image"], image)
     assert found["image"].dtype == np.float32 and found["seed"].tolist() == [-3] and found["seed"].dtype == np.int32
-    assert found["text"].tolist() == [b"red", b"\xff\0"]
+    assert found["text"].tolist() == [b"red"] and found["raw"].tolist() == [b"\xff\0"]
 
-    log = prediction_log_pb2.PredictionLog.FromString(protocol.prediction_log("simgan", "embed", {"text": ["red"]}))
-    assert log.WhichOneof("log_type") == "predict_log"
-    assert log.predict_log.request.model_spec.signature_name == "embed"
-    assert tf.make_ndarray(log.predict_log.request.inputs["text"]).tolist() == [b"red"]
-    name, signature, inputs = protocol.read_log(log.SerializeToString())
-    assert (name, signature, inputs["text"].tolist()) == ("simgan", "embed", [b"red"])
 
-    answer = predict_pb2.PredictResponse()
-    for name, array in {"a": image, "b": np.array([[b"x", b""]], object), "c": np.zeros([2, 0], np.float32)}.items():
-        answer.outputs[name].CopyFrom(tf.make_tensor_proto(array))
-    answer.outputs["d"].CopyFrom(tf.make_tensor_proto(7.5, shape=[3]))  # one number stands for all
-    answer.outputs["e"].CopyFrom(tf.make_tensor_proto([1, -2], tf.int32))
-    answer.outputs["e"].tensor_content = b""
-    answer.outputs["e"].int_val.extend([1, -2])
-    found = protocol.outputs(answer.SerializeToString())
-    np.testing.assert_array_equal(found["a"], image)
-    assert found["b"].tolist() == [[b"x", b""]] and found["c"].shape == (2, 0)
-    assert found["d"].tolist() == [7.5] * 3 and found["e"].tolist() == [1, -2]
-    answer.outputs["f"].CopyFrom(tf.make_tensor_proto([1.0], tf.float64))
-    with pytest.raises(ValueError, match="numbers of type 2, expected float32 or int32"):
-        protocol.outputs(answer.SerializeToString())
+@pytest.fixture
+def without_the_package(monkeypatch):
+    """As where tensorflow-serving-api is not installed."""
+    for name in [name for name in sys.modules if name.split(".")[0] == "tensorflow_serving"]:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_grpc_says_what_to_install(without_the_package, addresses, picture):
+    words = r'needs tensorflow-serving-api: pip install "simgan-tf\[serving\]", or ask by --protocol=rest'
+    with pytest.raises(client.Failed, match=words):
+        client.edit(addresses["grpc"], "grpc", picture, RED, [0])
+    assert len(client.edit(addresses["rest"], "rest", picture, RED, [0])) == 1
+
+
+def test_an_export_says_that_it_has_no_warm_up(without_the_package, served_editor, served, tmp_path, capsys):
+    """Everything else is written; the check counts no request."""
+    deployment.write(served_editor, str(tmp_path / "simgan" / "7"))
+    assert "no warm-up requests, which need tensorflow-serving-api: pip install" in capsys.readouterr().out
+    assert sorted(os.listdir(tmp_path)) == ["batching_parameters.txt", "docker-compose.yml", "models.config"]
+    session = checks.Session(served)
+    session.directory = str(tmp_path / "simgan" / "7")
+    assert checks.warmup(session) == 0
 
 
 def test_warm_up_over_the_real_api(served, addresses):

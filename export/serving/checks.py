@@ -16,7 +16,7 @@ from PIL import Image
 
 from data import pipeline
 from export import cpp_loader, parity, saved_model
-from export.serving import deployment, protocol
+from export.serving import deployment
 from simgan_tf.edit import Editor
 from simgan_tf.system.pictures import to_pixels
 from simgan_tf.system.quiet import quiet
@@ -153,12 +153,21 @@ def ops(directory: str) -> int:
 
 
 def warmup(session: Session) -> int:
-    """Runs the warm-up requests; gives their number. Raises: ValueError where one fails: the server would not start."""
+    """Runs the warm-up requests; gives their number, 0 where there are none.
+
+    Raises: ValueError where one fails: the server would not start.
+    """
     path = os.path.join(session.directory, deployment.WARMUP)
-    requests = [protocol.read_log(record.numpy()) for record in tf.data.TFRecordDataset(path)]
-    for _, signature, inputs in requests:
+    if not os.path.exists(path):
+        return 0
+    from tensorflow_serving.apis import prediction_log_pb2  # which wrote them
+
+    logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
+    requests = [log.predict_log.request for log in logs]
+    for request in requests:
+        signature = request.model_spec.signature_name
         try:
-            session.run(signature, **inputs)
+            session.run(signature, **{name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()})
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise ValueError(f"warm-up request of {signature} fails ({error}); not exported.") from error
     return len(requests)

@@ -1,5 +1,6 @@
 """Asks a server for an edit, over REST or gRPC, and writes the PNGs that it sends.
-Knows the requests and nothing of TensorFlow, which it does not import: grpcio and protobuf are enough, REST needs none.
+Knows the requests and no model. REST needs the standard library alone; gRPC needs tensorflow-serving-api, which needs
+TensorFlow.
 
 python -m export.serving.client --address=localhost:8501 --image=flower.jpg --text="this flower has purple petals" \
     --out=edit.png
@@ -7,11 +8,13 @@ python -m export.serving.client --address=localhost:8501 --image=flower.jpg --te
 
 import base64
 import http.client
+import importlib.util
 import json
 import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -19,11 +22,12 @@ from absl import flags
 from simgan_tf.system import commands, files
 
 MODEL = "simgan"
+INSTALL = 'pip install "simgan-tf[serving]"'
 
 
 def define_flags() -> None:
     flags.DEFINE_string("address", "localhost:8501", "HOST:PORT of the server; 8501 is REST's usual port, 8500 gRPC's.")
-    flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], "How to ask.")
+    flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], f"How to ask; grpc: {INSTALL}.")
     flags.DEFINE_string("image", None, "The picture to edit: JPEG, PNG or WebP.", required=True)
     flags.DEFINE_string("text", None, "What it should show, e.g. 'this flower has purple petals'.", required=True)
     flags.DEFINE_string("out", None, "PNG to write; of several NAME.png becomes NAME_1.png, NAME_2.png ...",
@@ -106,21 +110,33 @@ def _rest_message(body: bytes) -> str:
         return body[:200].decode(errors="replace")
 
 
+def predict_request(model: str, signature: str, inputs: Mapping[str, Any]) -> Any:
+    """A PredictRequest of tensorflow-serving-api; inputs: arrays, or lists of numbers, bytes or text, [B, ...].
+
+    Raises: ImportError where that package is missing.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
 def _grpc(address: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
     try:
         import grpc
-        import numpy as np
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-        from export.serving import protocol
+        request = predict_request(model, signature, inputs)
     except ImportError as error:
-        raise Failed(f"--protocol=grpc needs {error.name}: pip install grpcio protobuf numpy, or take REST") from error
-    arrays = {name: value if isinstance(value[0], (bytes, str)) else np.array(value, np.int32)
-              for name, value in inputs.items()}  # fmt: skip
+        raise Failed(f"--protocol=grpc needs tensorflow-serving-api: {INSTALL}, or ask by --protocol=rest") from error
     unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(address, unlimited) as channel:
-        predict = channel.unary_unary(protocol.PREDICT)
         try:
-            answer = predict(protocol.predict_request(model, signature, arrays), timeout=timeout)
+            answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=timeout)
         except grpc.RpcError as error:
             code, message = error.code(), error.details() or ""
             if code == grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -130,10 +146,12 @@ def _grpc(address: str, model: str, signature: str, inputs: dict[str, list], tim
             if code == grpc.StatusCode.UNAVAILABLE:
                 raise Failed(_down(address, message)) from error
             raise Failed(f"{address} refuses the request: {_told(message)} ({code.name})") from error
-    made = protocol.outputs(answer)
-    if "png_bytes" not in made:
-        raise Failed(f"{address} answers, but sends no png_bytes: it has {', '.join(made) or 'nothing'}")
-    return made["png_bytes"].tolist()
+    if "png_bytes" not in answer.outputs:
+        names = ", ".join(sorted(answer.outputs)) or "nothing"
+        raise Failed(f"{address} answers, but sends no png_bytes: it has {names}")
+    import tensorflow as tf  # not above: where the package is missing, that is told without starting TensorFlow
+
+    return tf.make_ndarray(answer.outputs["png_bytes"]).tolist()
 
 
 def _told(message: str) -> str:
@@ -168,6 +186,8 @@ def main(argv: list[str]) -> None:
         raise ValueError("--text is empty; say what the picture should show")
     with open(values.image, "rb") as file:
         image = file.read()
+    if values.protocol == "grpc" and importlib.util.find_spec("tensorflow_serving"):
+        commands.start_tensorflow()  # quietly, since the messages import it
     common = {"model": values.model, "timeout": values.timeout}
     if values.to_text is not None:
         made = interpolate(values.address, values.protocol, image, values.text, values.to_text, values.steps,

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from export import parity, saved_model
-from export.serving import protocol, reading
+from export.serving import client, reading
 from simgan_tf.edit import Editor
 from simgan_tf.system import files
 
-MODEL = "simgan"
+MODEL = client.MODEL
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 MODELS = f"""\
@@ -61,8 +61,14 @@ services:
 
 
 def write(editor: Editor, directory: str) -> None:
-    """Writes the warm-up into the SavedModel `directory`, FOLDER/simgan/VERSION, and the other files into FOLDER."""
-    write_warmup(editor, directory)
+    """Writes the warm-up into the SavedModel `directory`, FOLDER/simgan/VERSION, and the other files into FOLDER.
+
+    Without tensorflow-serving-api there is no warm-up, which a line says; the server then starts without one.
+    """
+    try:
+        write_warmup(editor, directory)
+    except ImportError:
+        print(f"no warm-up requests, which need tensorflow-serving-api: {client.INSTALL}; the first request is slow")
     folder = os.path.dirname(os.path.dirname(directory))
     version = tf.__version__.partition("-")[0]
     for name, text in (("models.config", MODELS), ("batching_parameters.txt", BATCHING),
@@ -74,7 +80,10 @@ def write_warmup(editor: Editor, directory: str) -> None:
     """One request of each signature, which the server answers to itself before it takes the first real one.
 
     A request that fails would keep the server from loading the model; `checks.warmup` runs them all.
+    Raises: ImportError where tensorflow-serving-api is missing.
     """
+    from tensorflow_serving.apis import prediction_log_pb2
+
     size = editor.config.image_size
     image = parity.smooth_pictures(1, size, seed=0)
     text = [known_sentence(editor)]
@@ -91,7 +100,9 @@ def write_warmup(editor: Editor, directory: str) -> None:
             ("interpolate", {"image_bytes": picture, "text": text, "to_text": text, "steps": np.array([2], np.int32),
                              "seed": np.array([0], np.int32)}),
         ):  # fmt: skip
-            writer.write(protocol.prediction_log(MODEL, signature, inputs))
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.CopyFrom(client.predict_request(MODEL, signature, inputs))
+            writer.write(log.SerializeToString())
 
 
 def known_sentence(editor: Editor) -> str:

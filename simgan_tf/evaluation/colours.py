@@ -12,12 +12,13 @@ Pixels. `foreground` splits a picture into object and background by its colours 
 and its answer serves all edits of that picture, so that an edit cannot choose where it is read.
 
 Judging. A fixed function of a pixel's Lab colour gives it to a word or to "none of them"; the word that gets most of
-the foreground wins: see `read`. Its numbers were fitted on pictures of training classes alone:
+the foreground wins: see `read`. Its numbers were fitted on pictures of training classes alone, by
+benchmarks.fit_colours. How often the reader is right:
 
-python -m simgan_tf.evaluation.colours --records_dir=runs/birds/records --fit
+python -m simgan_tf.evaluation.colours --records_dir=runs/birds/records
 
 Add --exact=FILE.csv where not all captions are the pictures' own: columns image (file name) and pairing ("exact" or
-anything else). Without --fit this prints how often the reader is right.
+anything else).
 """
 
 import collections
@@ -25,11 +26,11 @@ import csv
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import flags
-from scipy import ndimage, optimize
+from scipy import ndimage, special
 
 from simgan_tf.system import commands
 
@@ -191,15 +192,9 @@ def _shrink(images: np.ndarray) -> np.ndarray:
 
 def to_lab(images: np.ndarray) -> np.ndarray:
     """CIELAB (D65) of sRGB pictures in [-1, 1], any shape [..., 3]: L 0 to 100, a and b about -100 to 100."""
-    rgb = np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1)
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    to_xyz = np.array(  # IEC 61966-2-1, its rows divided by D65's white
-        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]], np.float32
-    )
-    xyz = linear @ (to_xyz / to_xyz.sum(axis=1, keepdims=True)).T
-    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+    from skimage import color  # here: half a second that those who ask for words alone need not wait
+
+    return color.rgb2lab(np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1))
 
 
 def _from_centre(side: int) -> np.ndarray:
@@ -265,20 +260,23 @@ def background(masks: np.ndarray) -> np.ndarray:
 # ---- judging
 
 
-def _terms(lab: np.ndarray) -> np.ndarray:
+def terms(lab: np.ndarray) -> np.ndarray:
     """1, L, a, b and their six products, [..., 10], of Lab brought to about -1 to 1."""
     light, a, b = lab[..., 0] / 50 - 1, lab[..., 1] / 50, lab[..., 2] / 50
     products = (light * light, a * a, b * b, light * a, light * b, a * b)
     return np.stack([np.ones_like(light), light, a, b, *products], axis=-1)
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+def inside(images: np.ndarray, masks: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Lab colours [n, 3] and weights [n] of each picture's pixels inside its mask, in reading order.
 
-
-def _centre_weight(side: int) -> np.ndarray:
-    return np.exp(-_from_centre(side) / (2 * 0.4**2))
+    images: [N, S, S, 3] in [-1, 1]. masks: [N, S, S] bool. A pixel weighs exp(-r^2 / (2 * 0.4^2)), r from the centre in
+    sides.
+    """
+    images, masks = _shrink(images), _shrink(masks[..., None])[..., 0] > 0.5
+    weight = np.exp(-_from_centre(images.shape[1]) / (2 * 0.4**2))
+    for image, mask in zip(images, masks, strict=True):
+        yield _blurred_lab(image[None])[0][mask], weight[mask]
 
 
 def word_shares(images: np.ndarray, masks: np.ndarray, words: Words) -> np.ndarray:
@@ -286,15 +284,13 @@ def word_shares(images: np.ndarray, masks: np.ndarray, words: Words) -> np.ndarr
 
     images: [N, S, S, 3] in [-1, 1]. masks: [N, S, S] bool, none empty.
     A pixel goes to the words and to "none of them" (leaves, shadows, centres, twigs) by softmax of ten numbers a word:
-    a quadratic function of its Lab colour. Pixels weigh exp(-r^2 / (2 * 0.4^2)), r from the centre in sides.
+    a quadratic function of its Lab colour. Pixels weigh as `inside` says.
     """
-    shares = np.empty([len(images), len(words.colours) + 1])
     table = np.array(words.table, np.float32).T
-    images, masks = _shrink(images), _shrink(masks[..., None])[..., 0] > 0.5
-    weight = _centre_weight(images.shape[1])
-    for share, lab, mask in zip(shares, _blurred_lab(images), masks, strict=True):
-        share[:] = np.average(_softmax(_terms(lab[mask]) @ table), axis=0, weights=weight[mask])
-    return shares
+    return np.array([
+        np.average(special.softmax(terms(lab) @ table, axis=-1), axis=0, weights=weight)
+        for lab, weight in inside(images, masks)
+    ])  # fmt: skip
 
 
 def read(images: np.ndarray, masks: np.ndarray, words: Words) -> np.ndarray:
@@ -305,54 +301,7 @@ def read(images: np.ndarray, masks: np.ndarray, words: Words) -> np.ndarray:
     return np.array(words.colours)[word_shares(images, masks, words)[:, :-1].argmax(axis=1)]
 
 
-# ---- the fit, once, and the check of what it gave
-
-
-def pixels_for_fit(images: np.ndarray, masks: np.ndarray, count: int = 128) -> np.ndarray:
-    """`count` pixels of each picture's inside at even steps of the centre weight in reading order, [N, count, 10]."""
-    images, masks = _shrink(images), _shrink(masks[..., None])[..., 0] > 0.5
-    weight = _centre_weight(images.shape[1]).ravel()
-    picked = np.empty([len(images), count, 3], np.float32)
-    for picture, lab, mask in zip(picked, _blurred_lab(images), masks.reshape(len(masks), -1), strict=True):
-        sums = np.cumsum(mask * weight)
-        picture[:] = lab.reshape(-1, 3)[np.searchsorted(sums, (np.arange(count) + 0.5) / count * sums[-1])]
-    return _terms(picked)
-
-
-def fit(pixels: np.ndarray, labels: np.ndarray, wrong: np.ndarray, colours: int) -> np.ndarray:
-    """The table of Words, [colours + 1, 10]. pixels: of `pixels_for_fit`. labels: [N] int. wrong: [N] chance of error.
-
-    Maximum likelihood by L-BFGS, 80 steps from 0.01 x normal noise: a picture's probability of word w is s_w^3 / sum
-    s^3, where s are the words' mean shares of its pixels, mixed with an even guess by its chance of a wrong label.
-    Words weigh by the square root of their pictures, sure labels twice; numbers but the constants cost 0.001 x their
-    square.
-    """
-    count, points = pixels.shape[:2]
-    rows, sharp = np.arange(count), 3.0
-    weight = np.where(wrong < 0.2, 2.0, 1.0) / np.sqrt(np.bincount(labels)[labels])
-    weight /= weight.sum()
-
-    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        table = flat.reshape(colours + 1, 10)
-        given = _softmax(pixels @ table.T.astype(np.float32))  # [N, P, colours + 1]
-        shares = given[..., :colours].mean(axis=1) + 1e-4
-        chance = shares**sharp / (shares**sharp).sum(axis=1, keepdims=True)
-        right = chance[rows, labels]
-        mixed = (1 - wrong) * right + wrong / colours
-        pull = weight * (1 - wrong) * right / mixed  # minus d loss / d log(right)
-        to_shares = chance * pull[:, None]
-        to_shares[rows, labels] -= pull
-        to_given = np.zeros_like(given)
-        to_given[..., :colours] = (to_shares * sharp / shares / points)[:, None]
-        to_scores = given * (to_given - (given * to_given).sum(axis=-1, keepdims=True))
-        gradient = to_scores.reshape(-1, colours + 1).T @ pixels.reshape(-1, 10)
-        cost = 1e-3 * table * (np.arange(10) > 0)
-        value = -(weight * np.log(mixed)).sum() + (cost * table).sum()
-        return float(value), (gradient + 2 * cost).ravel().astype(float)
-
-    start = np.random.default_rng(0).normal(scale=0.01, size=(colours + 1) * 10)
-    done = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 80})
-    return done.x.reshape(colours + 1, 10)
+# ---- the check
 
 
 def check(found: np.ndarray, own: np.ndarray, colours: Sequence[str]) -> dict[str, object]:
@@ -377,41 +326,58 @@ def define_flags() -> None:
     flags.DEFINE_string("exact", "", "CSV file that says which pictures have their own captions; empty = all.")
     flags.DEFINE_integer("image_size", 64, "Pixels.", lower_bound=16)
     flags.DEFINE_integer("load_size", 76, "Pixels, shorter side before the central crop.", lower_bound=16)
-    flags.DEFINE_boolean("fit", False, "Fit the table on the training split, print it and check that one instead.")
 
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     commands.start_tensorflow()
-    from data import pipeline, records
-
-    info = records.read_info(values.records_dir)
-    kind = choose(values.words, info["dataset"], masks=False)
-    if not kind:
-        raise ValueError(f"no set of words belongs to dataset={info['dataset']!r}; give --words={'|'.join(WORDS)}.")
-    words = WORDS[kind]
+    words = WORDS[words_of(values.records_dir, values.words)]
     for name in ("train", "test"):
-        split = pipeline.load_split(values.records_dir, name)
-        own = np.array([own_colour(captions, words) for captions in split.captions])
-        if not any(own):
-            raise ValueError(f"no {name} picture of {values.records_dir} has a colour of --words={kind}.")
-        split, own = split.take(np.flatnonzero(own != "")), own[own != ""]
-        exact = exact_keys(values.exact, split.keys) if values.exact else np.ones(len(split), bool)
-        images = pipeline.evaluation_images(split, values.image_size, values.load_size)
-        masks = np.concatenate([foreground(images[i : i + 256]) for i in range(0, len(images), 256)])
-        if values.fit and name == "train":
-            labels = np.array([words.colours.index(colour) for colour in own])
-            # Captions of another picture of the class are right about the colour three times in four, a guess of those
-            # who paired the copy of Oxford-102 that the table was fitted on.
-            wrong = np.where(exact, 0.1 if exact.all() else 0.02, 0.25)
-            parts = [pixels_for_fit(images[i : i + 256], masks[i : i + 256]) for i in range(0, len(images), 256)]
-            table = fit(np.concatenate(parts), labels, wrong, len(words.colours)).round(2)
-            words = dataclasses.replace(words, table=tuple(map(tuple, table.tolist())))
-            print("table=(\n" + "".join(f"    {row},\n" for row in words.table) + ")")
-        parts = [read(images[i : i + 256], masks[i : i + 256], words) for i in range(0, len(images), 256)]
-        found = np.concatenate(parts)
-        for title, which in (("exact", exact), ("all", np.ones_like(exact))):
-            print(f"{name}, {title} captions: {check(found[which], own[which], words.colours)}")
+        print_check(known_pictures(values.records_dir, name, words, values.exact, values.image_size, values.load_size),
+                    words, name)  # fmt: skip
+
+
+def words_of(records_dir: str, flag: str) -> str:
+    """The set of words that records without masks are read with. Raises: ValueError where none belongs to them."""
+    from data import records
+
+    dataset = records.read_info(records_dir)["dataset"]
+    kind = choose(flag, dataset, masks=False)
+    if not kind:
+        raise ValueError(f"no set of words belongs to dataset={dataset!r}; give --words={'|'.join(WORDS)}.")
+    return kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The pictures of a split whose own colour is known."""
+
+    images: np.ndarray  # [N, S, S, 3] in [-1, 1]
+    masks: np.ndarray  # [N, S, S] bool, by `foreground`
+    own: np.ndarray  # [N] str
+    exact: np.ndarray  # [N] bool: the captions are the picture's own
+
+
+def known_pictures(
+    records_dir: str, name: str, words: Words, exact: str, image_size: int, load_size: int
+) -> Pictures:  # fmt: skip
+    """Of split `name`; exact: path of the table of `exact_keys`, "" = all. Raises: ValueError where there is none."""
+    from data import pipeline
+
+    split = pipeline.load_split(records_dir, name)
+    own = np.array([own_colour(captions, words) for captions in split.captions])
+    if not any(own):
+        raise ValueError(f"no {name} picture of {records_dir} has one of the colours {', '.join(words.colours)}.")
+    split, own = split.take(np.flatnonzero(own != "")), own[own != ""]
+    images = pipeline.evaluation_images(split, image_size, load_size)
+    masks = np.concatenate([foreground(images[i : i + 256]) for i in range(0, len(images), 256)])
+    return Pictures(images, masks, own, exact_keys(exact, split.keys) if exact else np.ones(len(split), bool))
+
+
+def print_check(pictures: Pictures, words: Words, name: str) -> None:
+    found = read(pictures.images, pictures.masks, words)
+    for title, which in (("exact", pictures.exact), ("all", np.ones_like(pictures.exact))):
+        print(f"{name}, {title} captions: {check(found[which], pictures.own[which], words.colours)}")
 
 
 def choose(words: str, dataset: str, masks: bool) -> str:

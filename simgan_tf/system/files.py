@@ -6,13 +6,9 @@ import ctypes
 import errno
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    import msvcrt
 
 
 @contextlib.contextmanager
@@ -45,11 +41,18 @@ def write_text(path: str, text: str) -> None:
 def replacing_folder(path: str) -> Iterator[str]:
     """Yields an empty folder beside `path`, which takes the place of `path` when the block is done.
 
-    What `path` held before goes only after the new folder is there. A block that raises leaves `path` as it was.
+    What `path` held before goes only after the new folder is there. A block that raises leaves `path` as it was. What
+    killed processes of this machine left of writing `path` is removed first.
     """
-    path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix=f".{os.path.basename(path)}.writing-", dir=os.path.dirname(path))
+    parent, name = os.path.split(os.path.abspath(path))
+    path = os.path.join(parent, name)
+    os.makedirs(parent, exist_ok=True)
+    mine = f".{name}.writing-{socket.gethostname()}-"
+    for other in os.listdir(parent):
+        number = other.removeprefix(mine).split("-")[0]
+        if other.startswith(mine) and number.isdigit() and _has_ended(int(number)):
+            shutil.rmtree(os.path.join(parent, other), ignore_errors=True)
+    scratch = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=parent)
     new, old = os.path.join(scratch, "new"), os.path.join(scratch, "old")
     try:
         os.mkdir(new)
@@ -71,31 +74,33 @@ def replacing_folder(path: str) -> Iterator[str]:
 def locked(path: str, what: str) -> Iterator[None]:
     """Holds the lock of the file `path`, made where it is missing; the system lets go of it however the process ends.
 
-    what: the locked thing's name in the message. Raises: BlockingIOError where another process holds it, naming that.
+    what: the locked thing's name in the message. The holder's process number stands in `path`.holder, since Windows
+    lets nobody else read a locked file.
+    Raises: BlockingIOError where another process holds it, naming that.
     """
-    with open(path, "a+", encoding="ascii") as file:
-        try:
-            _lock(file.fileno())
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise BlockingIOError(f"{what} is in use by process {holder}: wait for it, or end it first.") from None
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            print(f"{path}: this file system has no locks; see to it that no other process writes here.")
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    import filelock  # here: a tenth of a second that only a training needs
+
+    lock, holder = filelock.FileLock(path), f"{path}.holder"
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        process = ""
+        with contextlib.suppress(OSError), open(holder, encoding="ascii") as file:
+            process = file.read().strip()
+        raise BlockingIOError(
+            f"{what} is in use by process {process or 'unknown'}: wait for it, or end it first."
+        ) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # ENOSYS: filelock takes a marker file instead
+            raise
+        print(f"{path}: this file system has no locks; see to it that no other process writes here.")
+    try:
+        write_text(holder, f"{os.getpid()}\n")
         yield
-
-
-def _lock(handle: int) -> None:
-    if os.name == "nt":
-        os.lseek(handle, 2**30, os.SEEK_SET)  # far behind the number, which others must be able to read
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(holder)
+        lock.release()
 
 
 def sync(path: str) -> None:
@@ -116,6 +121,19 @@ def remove_unfinished(folder: str) -> None:
         path = os.path.join(folder, name)
         if name.startswith(".writing-"):
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether no process of this machine has that number."""
+    if os.name == "nt":  # where signal 0 is no question
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        pass
+    return False
 
 
 def _exchange(first: str, second: str) -> bool:
