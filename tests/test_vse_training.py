@@ -15,7 +15,7 @@ import tensorflow as tf
 from data import records
 from simgan_tf.text import nearest, pairs, vse
 from simgan_tf.text import tokens as tokens_lib
-from simgan_tf.text import train as train_lib
+from simgan_tf.text import training as train_lib
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
