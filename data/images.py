@@ -141,7 +141,7 @@ def reason(error: Exception) -> str:
     """What is wrong with a picture that raised one of BROKEN, for a message that names the picture."""
     if isinstance(error, UnidentifiedImageError):  # its own words show a Python object in place of the file
         return f"it is none of {', '.join(FORMATS)}, HEIC, or of a kind that is not read, such as RGB in floats"
-    return str(error)
+    return " ".join(str(error).split())  # libheif's have line ends
 
 
 def _size_if_plain_jpeg(path: str, data: bytes) -> tuple[int, int] | None:
@@ -214,6 +214,7 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
             if unchanged and _tensorflow_reads(data, picture):
                 return data
             lossy = picture.format in LOSSY
+            picture.load()  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
             turn = UPRIGHT.get(_orientation(picture))
             flat = _rgb(path, picture)
             upright = flat if turn is None else flat.transpose(turn)
