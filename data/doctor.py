@@ -62,7 +62,7 @@ def check_raw(
             demo.write(raw_dir)  # the folder is not empty: says that it is the demo set, or raises
         found = layout.listing(raw_dir, captions_dir, True, **rule)
     except (ValueError, OSError) as caught:
-        error = str(caught)
+        error = commands.in_words(caught)
     report.title(f"Files of --dataset={dataset}")
     tree = layout.TREE(raw_dir, captions_dir)
     for line in tree.splitlines():
@@ -99,7 +99,7 @@ def check_records(report: Report, records_dir: str) -> None:
     try:
         info = records.read_info(records_dir)
     except (ValueError, OSError) as error:
-        report.problem(str(error))
+        report.problem(commands.in_words(error))
         return
     commands.start_tensorflow()  # only now: what is wrong with dataset.json is told at once
     report.title(f"Records in {records_dir}")
@@ -113,7 +113,7 @@ def check_records(report: Report, records_dir: str) -> None:
                 facts.append(inspection.inspect_bytes(example.key, example.image))
                 owners.append((split, str(example.class_id)))
         except (ValueError, OSError) as error:
-            report.problem(str(error))
+            report.problem(commands.in_words(error))
             continue
         parts[split] = part = tally.part()
         other = [name for name in part.keys() & told.keys() if part[name] != told[name]]
@@ -173,7 +173,7 @@ def _state(
     try:
         read = captions.read(above if example else path, set())
     except (ValueError, OSError) as error:
-        return "MISSING", str(error)
+        return "MISSING", commands.in_words(error)
     return "ok", f"captions of {len(read.keys()):,} pictures, {read.carrier}"
 
 
@@ -249,7 +249,7 @@ def _print_embeddings(report: Report, path: str, found: Listing) -> None:
         vectors = embeddings.read(path)
         unused = embeddings.check(vectors, found)
     except (ValueError, OSError) as error:
-        report.problem(str(error))
+        report.problem(commands.in_words(error))
         return
     report.line(
         f"ok       {vectors.name} from {vectors.source}: {len(vectors.rows):,} pictures, {vectors.dim} numbers a "

@@ -34,9 +34,9 @@ UPRIGHT = {  # what undoes each of its values
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-BROKEN = (  # what Pillow raises on broken files
+BROKEN = (  # what Pillow raises on broken files, and libheif
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError,
-    struct.error, zlib.error,
+    RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 END_OF_JPEG = b"\xff\xd9"  # what a file that was cut short lacks
 QUALITY = {"quality": 95, "subsampling": 0}  # of a JPEG that has to be written anew

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import itertools
 import os
-import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ NEAR_BITS, NEAR_LEVELS = 3, 6.0
 PLAIN = 3.0  # standard deviation, in levels, of a thumbnail without contents: its hash is noise
 BANDS = 4  # parts of a hash: with 3 bits changed, one part is unchanged
 BITS = np.array([number.bit_count() for number in range(256)], np.uint8)
-BROKEN = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)
+BROKEN = (*images.BROKEN, Image.DecompressionBombError)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -86,7 +86,9 @@ def read_pixels(path: str, size: int, load_size: int) -> np.ndarray:
         raise ValueError(f"{path} is no picture that is read here; give a file of {', '.join(FORMATS)}.") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: over {MAX_PIXELS:,} pixels; make it smaller.") from None
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError) as error:
+    except (
+        OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, RuntimeError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{path} is no picture that can be used: {error}.") from None
     flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
     scaled = [(side * load_size + short // 2) // short for side in flat.size]

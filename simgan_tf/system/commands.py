@@ -47,7 +47,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
         try:
             main(argv)
         except (ValueError, OSError, FloatingPointError) as error:
-            _fail(_in_words(error))
+            _fail(in_words(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
@@ -124,14 +124,14 @@ def _program() -> str:
     return os.path.splitext(os.path.basename(sys.argv[0]))[0]
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """The error's message; the system's own, such as [Errno 2], in our words, with the flag that named the file."""
-    name, reason = getattr(error, "filename", None), REASONS.get(getattr(error, "errno", None))
-    if reason is None:
+    if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
-    if not isinstance(name, (str, bytes)):
+    reason = REASONS.get(error.errno, error.strerror)
+    if not isinstance(error.filename, (str, bytes)):
         return reason
-    name = os.fsdecode(name)
+    name = os.fsdecode(error.filename)
     flag = next((f"--{flag}=" for flag in flags.FLAGS if flags.FLAGS[flag].value == name), "")
     return f"{flag}{name}: {reason}" + ("" if os.path.isabs(name) else f" (looked for in {os.getcwd()})")
 
