@@ -179,5 +179,9 @@ def main(argv: list[str]) -> None:
     print(f"{flags.FLAGS.out_dir}: {found.files:,} files, {found.bytes:,} bytes{left_out}")
 
 
-if __name__ == "__main__":
+def command() -> None:
     commands.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

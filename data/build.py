@@ -16,11 +16,6 @@ The class lists, trainvalclasses.txt and testclasses.txt, name one class folder 
 --test_classes= say where else they are, --test_share=0.2 draws the test classes instead.
 """
 
-from simgan_tf.system import commands, files
-
-if __name__ == "__main__":
-    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
-
 import hashlib
 import os
 import shlex
@@ -32,6 +27,7 @@ from absl import flags
 
 from data import cub, demo, embeddings, folder, geometry, loading, oxford102, records
 from data.listing import Listing
+from simgan_tf.system import commands, files
 
 TOLD = 20  # lines about left-out pictures that dataset.json keeps
 CROPS = ("none", "box")
@@ -110,6 +106,7 @@ def build(
             f"choose another folder, or delete it: rm -r {shlex.quote(out_dir)}"
         )
 
+    commands.start_tensorflow()  # only now: what is wrong with the raw files is told at once
     with files.replacing_folder(out_dir) as unfinished:
         total = sum(len(entries) for entries in found.splits.values())
         splits, keys = {}, {}
@@ -274,8 +271,13 @@ def main(argv: list[str]) -> None:
     print(table(info))
     print("\n".join(remarks(info)))
     run_dir = os.path.join("runs", values.dataset)
-    print(f"next: python -m simgan_tf.text.train --records_dir={shlex.quote(values.out_dir)} --run_dir={run_dir}")
+    next_command = f"python -m simgan_tf.text.train --records_dir={shlex.quote(values.out_dir)} --run_dir={run_dir}"
+    print(f"next: {commands.as_typed(next_command)}")
+
+
+def command() -> None:
+    commands.run(main, define_flags)
 
 
 if __name__ == "__main__":
-    commands.run(main, define_flags)
+    command()

@@ -6,11 +6,6 @@ python -m data.doctor --records_dir=...                 checks every byte of bui
 Ends with exit code 0 where the build, or the training, can go on.
 """
 
-from simgan_tf.system import commands
-
-if __name__ == "__main__":
-    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
-
 import os
 import shlex
 import statistics
@@ -23,6 +18,7 @@ from absl import flags
 from data import build, captions, demo, embeddings, images, inspection, records
 from data.listing import Entry, Listing, one_line
 from data.report import Report
+from simgan_tf.system import commands
 
 LONG_CAPTION = captions.CHARACTERS  # what the .t7 files and the char-CNN-RNN keep of a caption
 PUBLISHED_NAMES = {"cub": "CUB-200-2011", "oxford102": "Oxford-102"}
@@ -66,7 +62,7 @@ def check_raw(
             demo.write(raw_dir)  # the folder is not empty: says that it is the demo set, or raises
         found = layout.listing(raw_dir, captions_dir, True, **rule)
     except (ValueError, OSError) as caught:
-        error = str(caught)
+        error = commands.in_words(caught)
     report.title(f"Files of --dataset={dataset}")
     tree = layout.TREE(raw_dir, captions_dir)
     for line in tree.splitlines():
@@ -82,6 +78,7 @@ def check_raw(
         return False
     _print_counts(report, dataset, found, classes)
     _print_captions(report, found)
+    commands.start_tensorflow()  # only now: what is wrong with the tree is told at once
     entries = [entry for of_split in found.splits.values() for entry in of_split]
     report.title("Pictures")
     boxes = [entry.box if crop == "box" else None for entry in entries]
@@ -102,8 +99,9 @@ def check_records(report: Report, records_dir: str) -> None:
     try:
         info = records.read_info(records_dir)
     except (ValueError, OSError) as error:
-        report.problem(str(error))
+        report.problem(commands.in_words(error))
         return
+    commands.start_tensorflow()  # only now: what is wrong with dataset.json is told at once
     report.title(f"Records in {records_dir}")
     parts, facts, owners = {}, [], []
     for split, told in info["splits"].items():
@@ -115,7 +113,7 @@ def check_records(report: Report, records_dir: str) -> None:
                 facts.append(inspection.inspect_bytes(example.key, example.image))
                 owners.append((split, str(example.class_id)))
         except (ValueError, OSError) as error:
-            report.problem(str(error))
+            report.problem(commands.in_words(error))
             continue
         parts[split] = part = tally.part()
         other = [name for name in part.keys() & told.keys() if part[name] != told[name]]
@@ -175,7 +173,7 @@ def _state(
     try:
         read = captions.read(above if example else path, set())
     except (ValueError, OSError) as error:
-        return "MISSING", str(error)
+        return "MISSING", commands.in_words(error)
     return "ok", f"captions of {len(read.keys()):,} pictures, {read.carrier}"
 
 
@@ -251,7 +249,7 @@ def _print_embeddings(report: Report, path: str, found: Listing) -> None:
         vectors = embeddings.read(path)
         unused = embeddings.check(vectors, found)
     except (ValueError, OSError) as error:
-        report.problem(str(error))
+        report.problem(commands.in_words(error))
         return
     report.line(
         f"ok       {vectors.name} from {vectors.source}: {len(vectors.rows):,} pictures, {vectors.dim} numbers a "
@@ -326,10 +324,14 @@ def main(argv: list[str]) -> None:
         )  # fmt: skip
         options["embeddings"] = values.embeddings
         lines = next_step(report, values.dataset, values.raw_dir, options, partial)
-    print("\n" + "\n".join(lines))
+    print("\n" + commands.as_typed("\n".join(lines)))
     if report.problems:
         sys.exit(1)
 
 
-if __name__ == "__main__":
+def command() -> None:
     commands.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,23 +1,29 @@
 """Picture and mask files as they go into records: checked, upright, RGB, cropped and made smaller on request.
 Must not know any data set's layout, records or a model."""
 
+import functools
 import io
 import os
 import stat
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from data.geometry import MAX_PIXELS, Box, Refused, change, check_size
 
+if TYPE_CHECKING:  # TensorFlow is imported where it is used: a command says what is wrong before it starts
+    import tensorflow as tf
+
 MAX_BYTES = 256 * 2**20  # of a file: that many pixels, uncompressed, fit
 MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; usual are ten
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not all that Pillow opens: its EPS runs a program
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # not all of Pillow's: its EPS runs a program
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # bytes 8 to 11 of such a file
+LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")  # MPO: a JPEG with more pictures behind it
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif", ".heic", ".heif")
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {  # what undoes each of its values
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,9 +34,9 @@ UPRIGHT = {  # what undoes each of its values
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-BROKEN = (  # what Pillow raises on broken files
+BROKEN = (  # what Pillow raises on broken files, and libheif
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError,
-    struct.error, zlib.error,
+    RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 END_OF_JPEG = b"\xff\xd9"  # what a file that was cut short lacks
 QUALITY = {"quality": 95, "subsampling": 0}  # of a JPEG that has to be written anew
@@ -39,15 +45,17 @@ QUALITY = {"quality": 95, "subsampling": 0}  # of a JPEG that has to be written 
 def read_picture(path: str, box: Box | None = None, stored_size: int = 0) -> bytes:
     """Encoded bytes of a picture that TensorFlow decodes to the upright RGB picture that Pillow sees.
 
-    An RGB JPEG or PNG passes unchanged. Every other picture (grey, CMYK, palette, transparent, 16 bit, another
+    An RGB JPEG or PNG passes unchanged. Every other picture (grey, CMYK, palette, transparent, 16 bit, floats, another
     format, turned by its EXIF orientation, or one that TensorFlow's decoder refuses) is written anew: JPEG q95 where
-    it was a JPEG, else PNG. Transparent parts become white; 16 bit values keep their upper 8 bits.
+    it was of LOSSY, else PNG. Transparent parts become white; 16 bit values keep their upper 8 bits; of floats the
+    largest tells whether white is 1 or 255.
 
     box: what to cut out, by the rule of `data.geometry.crop_rectangle`; None = the whole picture.
     stored_size: pixels that a longer shorter side is brought down to, after the cut; 0 = none, smaller ones stay.
 
     Raises: ValueError, naming the file, for a damaged or truncated picture, one of more than 50 million pixels,
-        one with a side under 8 pixels or a box outside of it; FileNotFoundError.
+        one with a side under 8 pixels or a box outside of it, floats of another range, HEIC where pillow-heif is not
+        installed; FileNotFoundError.
     """
     return read_pictures([path], [box], stored_size)[0]
 
@@ -88,7 +96,7 @@ def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int 
     """
     data = _read(path)
     try:
-        with _open(data) as mask, _open(image) as picture:
+        with open_picture(path, data) as mask, open_picture(path, image) as picture:
             check_size(path, mask.size)
             mask.load()
             wanted = change(path, mask.size, box, stored_size)
@@ -97,7 +105,7 @@ def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int 
     except Refused as error:
         raise ValueError(str(error)) from error
     except BROKEN as error:
-        raise ValueError(f"{path} is not a readable mask ({error}); replace it.") from error
+        raise ValueError(f"{path} is not a readable mask ({reason(error)}); replace it.") from error
     if found != expected:
         raise ValueError(f"{path} is {found}; a mask must be {expected}, as large as its picture.")
     return _encoded(stored, "PNG") if wanted else data
@@ -113,8 +121,27 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
-def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data), formats=FORMATS)
+def open_picture(name: str, data: bytes) -> Image.Image:
+    """The picture, of which only the header is decoded yet. name: for messages.
+
+    Raises: one of BROKEN, whose words `reason` gives; ValueError for HEIC where pillow-heif is not installed.
+    """
+    formats = FORMATS
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+        try:
+            import pillow_heif
+        except ImportError:
+            raise Refused(f"{name} is a HEIC picture; pip install pillow-heif, or save it as JPEG.") from None
+        pillow_heif.register_heif_opener()
+        formats = (*FORMATS, "HEIF")
+    return Image.open(io.BytesIO(data), formats=formats)
+
+
+def reason(error: Exception) -> str:
+    """What is wrong with a picture that raised one of BROKEN, for a message that names the picture."""
+    if isinstance(error, UnidentifiedImageError):  # its own words show a Python object in place of the file
+        return f"it is none of {', '.join(FORMATS)}, HEIC, or of a kind that is not read, such as RGB in floats"
+    return " ".join(str(error).split())  # libheif's have line ends
 
 
 def _size_if_plain_jpeg(path: str, data: bytes) -> tuple[int, int] | None:
@@ -125,7 +152,7 @@ def _size_if_plain_jpeg(path: str, data: bytes) -> tuple[int, int] | None:
         if size := _usual_jpeg_size(data):
             _check(path, data, size)
             return size
-        with _open(data) as picture:
+        with open_picture(path, data) as picture:
             _check(path, data, picture.size)
             return picture.size if _is_plain(picture, data) else None
     except Refused as error:
@@ -181,14 +208,16 @@ def _check(path: str, data: bytes, size: tuple[int, int]) -> None:
 def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes:
     """The bytes of one picture after all checks, unchanged where they may be."""
     try:
-        with _open(data) as picture:
+        with open_picture(path, data) as picture:
             _check(path, data, picture.size)
             unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
             if unchanged and _tensorflow_reads(data, picture):
                 return data
-            lossy = picture.format in ("JPEG", "MPO")  # MPO: a JPEG with more pictures behind it
+            lossy = picture.format in LOSSY
+            picture.load()  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
             turn = UPRIGHT.get(_orientation(picture))
-            upright = _rgb(picture if turn is None else picture.transpose(turn))
+            flat = _rgb(path, picture)
+            upright = flat if turn is None else flat.transpose(turn)
         if wanted := change(path, upright.size, box, stored_size):
             upright = upright.crop(wanted[0]).resize(wanted[1], Image.Resampling.LANCZOS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -196,12 +225,14 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
     except Refused as error:
         raise ValueError(str(error)) from error
     except BROKEN as error:
-        raise ValueError(f"{path} is not a readable picture ({error}); replace it or take it out.") from error
+        raise ValueError(f"{path} is not a readable picture ({reason(error)}); replace it or take it out.") from error
     return _encoded(upright, "JPEG" if lossy else "PNG")
 
 
 def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
     """Whether the training pipeline's decoder accepts the bytes: it refuses some JPEGs that Pillow repairs."""
+    import tensorflow as tf
+
     try:
         with tf.device("CPU:0"):
             if picture.format == "JPEG":
@@ -212,8 +243,10 @@ def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
     return tuple(pixels.shape) == (picture.size[1], picture.size[0], 3)
 
 
-def _decode_small(data: tf.Tensor) -> tf.Tensor:
+def _decode_small(data: "bytes | tf.Tensor") -> "tf.Tensor":
     """A JPEG at an eighth of its size: all of the file is read and checked, at a fraction of the arithmetic."""
+    import tensorflow as tf
+
     return tf.io.decode_jpeg(data, channels=3, ratio=8)
 
 
@@ -222,33 +255,59 @@ def _small(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[1] // 8), -(-size[0] // 8)
 
 
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-def _shapes(encoded: tf.Tensor) -> tf.Tensor:
-    """[N, 3] int32. One call for many pictures: Python's lock is taken once, so that threads do not wait for it."""
-    spec = tf.TensorSpec([3], tf.int32)
-    return tf.map_fn(lambda data: tf.shape(_decode_small(data)), encoded, fn_output_signature=spec)
+@functools.cache
+def _shapes() -> "Callable[[tf.Tensor], tf.Tensor]":
+    """[N, 3] int32 of N JPEGs. One call for many: Python's lock is taken once, so that threads do not wait for it."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def shapes(encoded: tf.Tensor) -> tf.Tensor:
+        spec = tf.TensorSpec([3], tf.int32)
+        return tf.map_fn(lambda data: tf.shape(_decode_small(data)), encoded, fn_output_signature=spec)
+
+    return shapes
 
 
 def _decode_all(encoded: list[bytes], sizes: list[tuple[int, int]]) -> bool:
     """Whether TensorFlow decodes every one of these JPEGs to its size; which one fails is not told."""
+    import tensorflow as tf
+
     try:
         with tf.device("CPU:0"):
-            shapes = _shapes(tf.constant(encoded)).numpy()
+            shapes = _shapes()(tf.constant(encoded)).numpy()
     except tf.errors.InvalidArgumentError:
         return False
     return [tuple(shape[:2]) for shape in shapes] == [_small(size) for size in sizes]
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _rgb(path: str, picture: Image.Image) -> Image.Image:
     """8 bit RGB of any mode, transparent parts on white."""
-    if picture.mode.startswith("I"):  # 16 bit grey: Pillow's own conversion would clip at 255, not scale
-        picture = Image.fromarray((np.clip(np.asarray(picture), 0, 65535) >> 8).astype(np.uint8))
+    if picture.mode[0] in "IF":
+        picture = _grey(path, picture)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         white = Image.new("RGB", picture.size, "white")
         white.paste(picture, mask=picture.getchannel("A"))
         return white
     return picture.convert("RGB")
+
+
+def _grey(path: str, picture: Image.Image) -> Image.Image:
+    """8 bit grey of 16 or 32 bit integers or floats, which Pillow's own conversion would cut at 255, not scale.
+
+    No file says which of its numbers is white: the largest number in it does.
+    """
+    values = np.asarray(picture)
+    low, high = float(values.min()), float(values.max())  # NaN where one is in it, and then all comparisons fail
+    deep = picture.format in ("PNG", "PPM") or picture.mode != "I"  # of these, Pillow gives 16 bits
+    if picture.mode != "F" and 0 <= low and high <= 65535:
+        return Image.fromarray((values >> 8 if deep or high > 255 else values).astype(np.uint8))
+    if picture.mode == "F" and 0 <= low and (high <= 1 or 2 < high <= 255):  # in between: 0 to 1 with highlights
+        return Image.fromarray(np.rint(values * np.float32(255 if high <= 1 else 1)).astype(np.uint8))
+    raise Refused(
+        f"{path} holds numbers from {low:g} to {high:g}, of which none is known to be white; accepted are 0 to 1 and "
+        "0 to 255 in floats, and 16 bit: save it anew as an 8 bit PNG."
+    )
 
 
 def _encoded(picture: Image.Image, form: str) -> bytes:

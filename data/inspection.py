@@ -3,10 +3,8 @@ Must not know any data set's layout, captions or records."""
 
 import dataclasses
 import hashlib
-import io
 import itertools
 import os
-import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,7 @@ from data import images
 SMALL = 64  # pixels of the shorter side, below which even the smallest models see an enlarged picture
 LARGE = 12_000_000  # pixels, above which the decoder holds up training
 LONG = 3  # longer side over shorter, above which the central square shows little of the picture
-ENDINGS = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff")}  # others: of their name
+ENDINGS = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "HEIF": (".heic", ".heif")}
 CHUNK = 32  # pictures that one call of the builder's check takes: by themselves they cost twice as much
 THUMBNAIL = 16  # pixels of its side
 # Two files show one picture if their hashes differ in 3 of 64 bits and their thumbnails by 6 of 256 levels at most.
@@ -30,7 +28,7 @@ NEAR_BITS, NEAR_LEVELS = 3, 6.0
 PLAIN = 3.0  # standard deviation, in levels, of a thumbnail without contents: its hash is noise
 BANDS = 4  # parts of a hash: with 3 bits changed, one part is unchanged
 BITS = np.array([number.bit_count() for number in range(256)], np.uint8)
-BROKEN = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)
+BROKEN = (*images.BROKEN, Image.DecompressionBombError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +69,14 @@ def inspect_all(paths: Sequence[str], boxes: Sequence[images.Box | None] = (), w
 def inspect_bytes(name: str, data: bytes) -> Facts:
     """The facts of an encoded picture, which is decoded whole."""
     try:
-        with Image.open(io.BytesIO(data), formats=images.FORMATS) as picture:
+        with images.open_picture(name, data) as picture:
             if picture.width * picture.height > images.MAX_PIXELS:
                 raise ValueError(f"{picture.width}x{picture.height} pixels")
             size, remarks = picture.size, _remarks(name, picture)
             picture.draft("RGB", (4 * THUMBNAIL, 4 * THUMBNAIL))  # a JPEG is decoded at that size at once
             small = picture.convert("RGB")
     except BROKEN as error:
-        return Facts(name, refusal=f"{name} is not a readable picture ({error})")
+        return Facts(name, refusal=f"{name} is not a readable picture ({images.reason(error)})")
     thumbnail = np.asarray(small.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
     return Facts(name, "", size, remarks, hashlib.sha256(data).digest(), difference_hash(small), thumbnail)
 

@@ -9,24 +9,27 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from simgan_tf.system import files
+
+if TYPE_CHECKING:  # TensorFlow is imported where it is used: a command says what is wrong before it starts
+    import tensorflow as tf
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "test")
 READ_BATCH = 64  # records parsed at a time: parsing one by one costs four times as much
 
-FEATURES = {
-    "image": tf.io.FixedLenFeature([], tf.string),  # encoded RGB JPEG or PNG
-    "key": tf.io.FixedLenFeature([], tf.string),
-    "class_id": tf.io.FixedLenFeature([], tf.int64),  # 1-based
-    "captions": tf.io.RaggedFeature(tf.string),  # raw text, one or more
-    "mask": tf.io.FixedLenFeature([], tf.string),  # PNG, empty where there is none
-    "colour": tf.io.FixedLenFeature([], tf.string),  # empty where there is none
-    "embeddings": tf.io.RaggedFeature(tf.float32),  # [captions * D], row by row, empty where there are none
+FEATURES = {  # name -> type, and whether there may be any number of values instead of one
+    "image": ("string", False),  # encoded RGB JPEG or PNG
+    "key": ("string", False),
+    "class_id": ("int64", False),  # 1-based
+    "captions": ("string", True),  # raw text, one or more
+    "mask": ("string", False),  # PNG, empty where there is none
+    "colour": ("string", False),  # empty where there is none
+    "embeddings": ("float32", True),  # [captions * D], row by row, empty where there are none
 }
 
 
@@ -60,6 +63,8 @@ def write_split(out_dir: str, split: str, examples: Iterable[Example], shards: i
     """
     if shards < 1:
         raise ValueError(f"shards={shards} must be 1 or more; 8 is the default.")
+    import tensorflow as tf
+
     tally = Tally(split)
     try:
         with contextlib.ExitStack() as stack:
@@ -199,10 +204,12 @@ def read_examples(records_dir: str, split: str) -> Iterator[Example]:
         found, due = _count(path), len(range(shard, expected, shards))
         if found != due:
             raise ValueError(f"{path} holds {found} {split} records, not {due} as it should; build the folder again.")
+    import tensorflow as tf
+
     serialized = tf.data.Dataset.from_tensor_slices(paths).interleave(
         tf.data.TFRecordDataset, cycle_length=shards, block_length=1, num_parallel_calls=1, deterministic=True
     )
-    parse = tf.autograph.experimental.do_not_convert(lambda batch: tf.io.parse_example(batch, FEATURES))
+    parse = tf.autograph.experimental.do_not_convert(lambda batch: tf.io.parse_example(batch, _specs()))
     parsed = serialized.batch(READ_BATCH).map(parse)
     try:
         for batch in parsed:
@@ -233,13 +240,23 @@ def _count(path: str) -> int:
     return found
 
 
-def _damage(paths: list[str], error: tf.errors.OpError) -> str:
+def _specs() -> dict[str, "tf.io.FixedLenFeature | tf.io.RaggedFeature"]:
+    """FEATURES as TensorFlow's parser takes them."""
+    import tensorflow as tf
+
+    return {name: tf.io.RaggedFeature(tf.as_dtype(kind)) if many else tf.io.FixedLenFeature([], tf.as_dtype(kind))
+            for name, (kind, many) in FEATURES.items()}  # fmt: skip
+
+
+def _damage(paths: list[str], error: "tf.errors.OpError") -> str:
     """Which file and record it is that TensorFlow cannot read; its own messages name neither."""
+    import tensorflow as tf
+
     for path in paths:
         number = 0
         try:
             for serialized in tf.data.TFRecordDataset(path):
-                tf.io.parse_single_example(serialized, FEATURES)
+                tf.io.parse_single_example(serialized, _specs())
                 number += 1
         except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as found:
             changed = isinstance(found, tf.errors.DataLossError)  # a checksum does not agree
@@ -276,14 +293,14 @@ def _add(digest: "hashlib._Hash", value: list) -> None:
 
 
 def _serialize(values: dict[str, list]) -> bytes:
-    feature = {}
-    for name, spec in FEATURES.items():
-        if spec.dtype == tf.string:
-            feature[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=values[name]))
-        elif spec.dtype == tf.int64:
-            feature[name] = tf.train.Feature(int64_list=tf.train.Int64List(value=values[name]))
-        else:
-            feature[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values[name]))
+    import tensorflow as tf
+
+    make = {
+        "string": lambda value: tf.train.Feature(bytes_list=tf.train.BytesList(value=value)),
+        "int64": lambda value: tf.train.Feature(int64_list=tf.train.Int64List(value=value)),
+        "float32": lambda value: tf.train.Feature(float_list=tf.train.FloatList(value=value)),
+    }
+    feature = {name: make[kind](values[name]) for name, (kind, _) in FEATURES.items()}
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 

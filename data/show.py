@@ -1,10 +1,9 @@
-"""A contact sheet of records: python -m data.show --records_dir= --out=sheet.png
-Must not know any raw data set, batches or a model."""
+"""A contact sheet of records: pictures with their captions.
 
-from simgan_tf.system import commands
+python -m data.show --records_dir=records/cub --out=sheet.png
 
-if __name__ == "__main__":
-    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+Must not know any raw data set, batches or a model.
+"""
 
 import io
 import os
@@ -16,7 +15,7 @@ from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 
 from data import images, records
-from simgan_tf.system import pictures
+from simgan_tf.system import commands, pictures
 
 GAP = 8  # pixels between the cells
 
@@ -67,15 +66,15 @@ def sheet(examples: list[records.Example], columns: int = 4, cell: int = 224, ca
 def _decode(example: records.Example, cell: int) -> Image.Image:
     """The whole picture, its longer side `cell` pixels."""
     try:
-        with Image.open(io.BytesIO(example.image)) as picture:
+        with images.open_picture(example.key, example.image) as picture:
             if picture.width * picture.height > images.MAX_PIXELS:
                 raise ValueError(f"{picture.width}x{picture.height} pixels")
             scale = cell / max(picture.size)
             size = tuple(max(1, round(scale * side)) for side in picture.size)
             return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     except (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"The picture of the record {example.key!r} cannot be decoded ({error}); build the folder "
-                         "again.") from error  # fmt: skip
+        raise ValueError(f"The picture of the record {example.key!r} cannot be decoded ({images.reason(error)}); build "
+                         "the folder again.") from error  # fmt: skip
 
 
 def _lines(
@@ -122,6 +121,8 @@ def main(argv: list[str]) -> None:
     """Writes the sheet and says where it is."""
     values = flags.FLAGS
     pictures.check_image_name(values.out)
+    records.read_info(values.records_dir)  # before TensorFlow starts, so that a wrong folder costs no time
+    commands.start_tensorflow()
     examples = pick(values.records_dir, values.split, values.count, values.seed)
     if not examples:
         raise ValueError(f"The {values.split} split of {values.records_dir!r} is empty; choose the other --split.")
@@ -129,5 +130,9 @@ def main(argv: list[str]) -> None:
     print(f"{os.path.abspath(values.out)}: {len(examples)} pictures of {values.split}, seed {values.seed}")
 
 
-if __name__ == "__main__":
+def command() -> None:
     commands.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

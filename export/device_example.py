@@ -1,5 +1,6 @@
 """Edits a picture by a sentence with a .tflite of run_export.py, as a program on a device does it.
-Needs ai-edge-litert, numpy and Pillow alone: this one file can be copied to a board without TensorFlow.
+Needs ai-edge-litert, numpy and Pillow alone, and pillow-heif for HEIC: this one file can be copied to a board without
+TensorFlow.
 
 python -m export.device_example --model=simgan_float16.tflite --image=flower.jpg --text="purple petals" --out=edit.png
 """
@@ -17,7 +18,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
 MIN_SIDE, MAX_ASPECT = 8, 20
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # not all that Pillow opens: its EPS runs a program
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # not all of Pillow's: its EPS runs a program
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # bytes 8 to 11 of such a file
 SMALL = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # A-Z to a-z and nothing else
 
 
@@ -73,24 +75,61 @@ def read_pixels(path: str, size: int, load_size: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on large or odd pictures; the size is checked here
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            with Image.open(io.BytesIO(data), formats=picture_formats(data)) as picture:
                 short, long = sorted(picture.size)
                 shown = "x".join(map(str, picture.size))
                 if short * long > MAX_PIXELS or long > MAX_ASPECT * short or short < MIN_SIDE:
                     raise ValueError(f"{shown} pixels; accepted are up to {MAX_PIXELS:,} in all, sides of {MIN_SIDE} "
                                      f"or more, and none longer than {MAX_ASPECT} times the other")  # fmt: skip
-                upright = ImageOps.exif_transpose(picture).convert("RGBA")
+                upright = ImageOps.exif_transpose(eight_bit(picture)).convert("RGBA")
     except UnidentifiedImageError:
-        raise ValueError(f"{path} is no picture; give a file of {', '.join(FORMATS)}.") from None
+        raise ValueError(f"{path} is no picture that is read here; give a file of {', '.join(FORMATS)}.") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{path}: over {MAX_PIXELS:,} pixels; make it smaller.") from None
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError) as error:
+    except (
+        OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, RuntimeError,
+    ) as error:  # fmt: skip
         raise ValueError(f"{path} is no picture that can be used: {error}.") from None
     flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
     scaled = [(side * load_size + short // 2) // short for side in flat.size]
     left, top = ((side - size) // 2 for side in scaled)
     square = flat.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
     return np.asarray(square, np.uint8)[None]
+
+
+def picture_formats(data: bytes) -> list[str]:
+    """What Pillow may take the bytes for: of FORMATS what this Pillow has, and HEIC. Raises: ValueError."""
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+        try:
+            import pillow_heif
+        except ImportError:
+            raise ValueError("it is HEIC: pip install pillow-heif, or save it as JPEG") from None
+        pillow_heif.register_heif_opener()
+        formats.append("HEIF")
+    return formats
+
+
+def eight_bit(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits, or of floats, in 8 bits; all else as it is. The largest number tells what white is.
+
+    Raises: ValueError for numbers of which none is known to be white.
+    """
+    if picture.mode[0] not in "IF":
+        return picture
+    values = np.asarray(picture)
+    low, high = float(values.min()), float(values.max())
+    deep = picture.format in ("PNG", "PPM") or picture.mode != "I"  # of these, Pillow gives 16 bits
+    if picture.mode != "F" and 0 <= low and high <= 65535:
+        scaled = values >> 8 if deep or high > 255 else values
+    elif picture.mode == "F" and 0 <= low and (high <= 1 or 2 < high <= 255):
+        scaled = np.rint(values * np.float32(255 if high <= 1 else 1))
+    else:
+        raise ValueError(f"numbers from {low:g} to {high:g}, of which none is known to be white; save it in 8 bits")
+    grey = Image.fromarray(scaled.astype(np.uint8))
+    grey.getexif().update(picture.getexif())  # it may have to be turned
+    return grey
 
 
 def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> Image.Image:
@@ -137,6 +176,8 @@ def main() -> None:
             raise ValueError(f"seed={values.seed} must be 0 or more, threads={values.threads} 1 or more.")
         edited = edit(values.model, values.image, values.text, values.seed, values.threads)
         edited.save(values.out)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename}: there is no such file; check the name")
     except (OSError, ValueError) as error:
         sys.exit("error: " + " ".join(str(error).split()))
     print(f"wrote {values.out}: {values.image} by {values.model}, {edited.width}x{edited.height} pixels")

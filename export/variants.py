@@ -4,6 +4,7 @@ Knows the signatures of export/tflite.py, and neither a run directory nor Keras.
 python -m export.variants VARIANT SOURCE OUT [SAMPLES.npz]
 """
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -22,12 +23,16 @@ FROM_FLOAT = ("weight_int8", "int8")  # made out of the float32 .tflite; the oth
 
 
 def chosen(wanted: list[str] | None, tflite: bool, records: bool) -> list[str]:
-    """The variants to make: `wanted`; None = all, those of CALIBRATED only with records, and none without tflite.
+    """The variants to make: `wanted`; None = all that can be made, and none without tflite.
 
-    Raises: ValueError for an unknown variant, one that needs records and has none, or any where no .tflite is wanted.
+    Those of CALIBRATED need records, those of FROM_FLOAT the quantizer.
+
+    Raises: ValueError for an unknown variant, one that needs what is not there, or any where no .tflite is wanted.
     """
+    quantizer = importlib.util.find_spec("litert_quantizer") is not None
     if wanted is None:
-        return [name for name in VARIANTS if tflite and (records or name not in CALIBRATED)]
+        possible = [name for name in VARIANTS if (records or name not in CALIBRATED)]
+        return [name for name in possible if tflite and (quantizer or name not in FROM_FLOAT)]
     shown = ",".join(wanted)
     if not wanted or not set(wanted) <= set(VARIANTS):
         raise ValueError(f"variants={shown!r} must be one or more of {', '.join(VARIANTS)}.")
@@ -36,6 +41,11 @@ def chosen(wanted: list[str] | None, tflite: bool, records: bool) -> list[str]:
     needing = [name for name in wanted if name in CALIBRATED and not records]
     if needing:
         raise ValueError(f"variants={needing[0]} takes its ranges from training pictures: give --records_dir too.")
+    unmakable = [name for name in wanted if name in FROM_FLOAT and not quantizer]
+    if unmakable:
+        raise ValueError(
+            f'variants={unmakable[0]} needs the quantizer, which is not installed: pip install "simgan-tf[device]"'
+        )
     return wanted
 
 

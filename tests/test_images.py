@@ -10,11 +10,15 @@ import warnings
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
 from data import geometry, images
+from export import device_example
+
+pillow_heif.register_heif_opener()  # to write such files
 
 
 def encode(pixels, mode="RGB", form="JPEG", **options):
@@ -36,6 +40,26 @@ def smooth():
     """A slow gradient, which JPEG keeps within two grey levels. [24, 32, 3] uint8."""
     y, x = np.mgrid[:24, :32]
     return np.stack([4 * x + 60, 5 * y + 60, 2 * x + 2 * y + 60], -1).astype(np.uint8)
+
+
+def tiff(pixels):
+    """An uncompressed TIFF of [H, W] or [H, W, 3] numbers of any type, by the standard itself: Pillow writes few."""
+    height, width, *channels = pixels.shape
+    samples = channels[0] if channels else 1
+    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    data, bits = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes(), [8 * pixels.itemsize] * samples
+    entries = [(256, [width]), (257, [height]), (258, bits), (259, [1]), (262, [2 if channels else 1]), (273, [0]),
+               (277, [samples]), (278, [height]), (279, [len(data)]), (339, [kind] * samples)]  # fmt: skip
+    end = 8 + 2 + 12 * len(entries) + 4  # of the list; behind it stand what has no room in it, and the pixels
+    extra, table = b"", struct.pack("<H", len(entries))
+    for tag, values in entries:
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if tag == 273:
+            packed = struct.pack("<H", end + 2 * 2 * 3)  # behind the two lists of three numbers, used or not
+        if len(packed) > 4:
+            extra, packed = extra + packed, struct.pack("<I", end + len(extra))
+        table += struct.pack("<HHI", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<I", 8) + table + b"\0" * 4 + extra.ljust(12, b"\0") + data
 
 
 def oriented(value):
@@ -66,7 +90,24 @@ def unusual():
         "webp": (encode(smooth(), form="WEBP", lossless=True), smooth()),
         "tiff": (encode(smooth(), form="TIFF"), smooth()),
         "gif": (encode(flat, "P", "GIF"), flat),
-    }
+        "avif": (encode(smooth(), form="AVIF", quality=95, subsampling="4:4:4"), smooth()),
+        "turned avif": (encode(smooth(), form="AVIF", quality=95, exif=oriented(6)), np.rot90(smooth(), -1)),
+        "heic": (encode(smooth(), form="HEIF", quality=95), smooth()),
+        "16 bit tiff": (tiff(wide), repeated),
+        "16 bit rgb tiff": (tiff(smooth().astype(np.uint16) * 256 + 77), smooth()),
+        "32 bit tiff of bytes": (tiff(np.asarray(grey, np.int32)), repeated),
+        "32 bit tiff of 16 bits": (tiff(wide.astype(np.int32)), repeated),
+        "float tiff to 1": (tiff(np.asarray(grey, np.float32) / np.float32(255)), repeated),
+        "float tiff to 255": (tiff(np.asarray(grey, np.float32)), repeated),
+        "turned tiff": (encode(smooth(), form="TIFF", exif=oriented(6)), np.rot90(smooth(), -1)),
+        "turned float tiff": (encode(np.asarray(grey, np.float32) / np.float32(255), "F", "TIFF", exif=oriented(6)),
+                              np.rot90(repeated, -1)),
+    }  # fmt: skip
+
+
+def tolerance(name):
+    """Steps of 256 by which the picture `name` of `unusual` may be off."""
+    return 12 if any(form in name for form in ("jpeg", "avif", "heic")) else 1 if "half" in name else 0
 
 
 @pytest.mark.parametrize("name", unusual())
@@ -75,7 +116,38 @@ def test_unusual_pictures_become_upright_rgb(tmp_path, name):
     (tmp_path / "p").write_bytes(data)
     pixels = tf.io.decode_image(images.read_picture(str(tmp_path / "p")), channels=3, expand_animations=False).numpy()
     assert pixels.shape == expected.shape
-    assert np.abs(pixels.astype(int) - expected).max() <= (12 if "jpeg" in name else 1 if "half" in name else 0)
+    assert np.abs(pixels.astype(int) - expected).max() <= tolerance(name)
+
+
+@pytest.mark.parametrize("name", unusual())
+def test_a_device_sees_them_as_training_does(tmp_path, name):
+    """The example for devices has a reader of its own; at the picture's own size it cuts out the central square."""
+    data, expected = unusual()[name]
+    (tmp_path / "p").write_bytes(data)
+    pixels = device_example.read_pixels(str(tmp_path / "p"), 24, 24)[0]
+    square = expected[4:28] if len(expected) == 32 else expected[:, 4:28]
+    assert np.abs(pixels.astype(int) - square).max() <= tolerance(name)
+
+
+def test_numbers_of_which_none_is_known_to_be_white_are_refused(tmp_path):
+    path = tmp_path / "deep.tif"
+    for low, high, kind in (
+        (0, 1.5, "float32"), (-0.5, 1, "float32"), (0, 256, "float32"), (0, np.nan, "float32"), (0, 70_000, "int32"),
+        (-3, 200, "int32"),
+    ):  # fmt: skip
+        path.write_bytes(tiff(np.linspace(low, high, 400).reshape(20, 20).astype(kind)))
+        for read in (images.read_picture, lambda path: device_example.read_pixels(path, 20, 20)):
+            with pytest.raises(ValueError, match=rf"deep\.tif.* numbers from {low:g}|deep\.tif.* numbers from nan"):
+                read(str(path))
+
+
+def test_heic_without_its_package_says_what_to_install(tmp_path, monkeypatch):
+    path = tmp_path / "phone.heic"
+    path.write_bytes(encode(smooth(), form="HEIF"))
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for read in (images.read_picture, lambda path: device_example.read_pixels(path, 20, 20)):
+        with pytest.raises(ValueError, match=r"phone\.heic.*pip install pillow-heif"):
+            read(str(path))
 
 
 @pytest.mark.parametrize("value", range(10))
@@ -216,6 +288,7 @@ def test_unreadable_and_extreme_pictures_are_refused_by_name(tmp_path):
         (b"GIF89a not really", "not a readable picture"),
         (encode(noise(0), form="PNG")[:-30], "not a readable picture"),
         (eps, "not a readable picture"),
+        (tiff(np.zeros((20, 20, 3), np.float32)), "of a kind that is not read, such as RGB in floats"),
         (encode(noise(0, 7, 60)), "60x7; both sides need 8"),
         (encode(noise(0, 8, 161)), "161x8; the longer side may be 20 times the shorter"),
         (png_of(8000, 8000), "8000x8000, over 50,000,000 pixels"),
@@ -225,11 +298,11 @@ def test_unreadable_and_extreme_pictures_are_refused_by_name(tmp_path):
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"image_00007\.jpg.*" + words) as caught:
             images.read_picture(str(path))
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and "BytesIO" not in str(caught.value)
 
 
 def test_bombs_are_refused_before_they_are_decoded(tmp_path):
-    """In a process that may use 1 GB more than TensorFlow took: 50,000 x 50,000 points are 7.5 GB."""
+    """In a process that may use 1 GB more than it has: 50,000 x 50,000 points are 7.5 GB."""
     (tmp_path / "bomb.png").write_bytes(png_of(50_000, 50_000))
     jpeg = encode(noise(0))
     frame = jpeg.index(b"\xff\xc0") + 5  # height and width, two bytes each

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from data import records
 from simgan_tf.text import tokens as tokens_lib
-from simgan_tf.text import train as train_lib
+from simgan_tf.text import training as train_lib
 from simgan_tf.text import vse
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
@@ -353,13 +353,17 @@ def test_the_command_trains_once(tmp_path):
     records.write_info(str(tmp_path), info)
     run_dir = tmp_path / "run"
     command = [sys.executable, "-m", "simgan_tf.text.train", f"--records_dir={tmp_path}", f"--run_dir={run_dir}",
-               "--dim=6", "--word_dim=4", "--length=5", "--steps=3", "--batch_size=4", "--image_size=16",
+               "--dim=6", "--word_dim=4", "--length=5", "--steps=3", "--batch_size=64", "--image_size=16",
                "--image_width=2"]  # fmt: skip
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "median rank" in first.stdout and "test split: 6 pictures, 2 sentences each" in first.stdout
+    assert "--batch_size=64 is above the 20 pictures to train on: 20 is taken" in first.stdout
+    folders = f"--records_dir={tmp_path} --run_dir={run_dir}"
+    assert first.stdout.splitlines()[-1] == f"next: python run_train.py --preset=... {folders}"
     encoder = TextEncoder.load(str(run_dir / "text_encoder"))
     assert (encoder.dim, encoder.word_dim, encoder.length, encoder.training["dataset"]) == (6, 4, 5, "toy")
+    assert encoder.training["batch_size"] == 20
     # of the 20 pictures not held out 11 are red: flower 40, red 22, a has petals this 20, blue 18
     assert encoder.vocabulary.words == ["flower", "red", "a", "has", "petals", "this", "blue"]
     rows = [json.loads(line) for line in (run_dir / "text_metrics.jsonl").read_text().splitlines()]

@@ -1,6 +1,7 @@
 """Tests of phi's training: the ranking loss in all its forms, the bag of words, pairs and batches, the commands.
 Expected values are hand sums or a second numpy version."""
 
+import functools
 import json
 import os
 import subprocess
@@ -11,11 +12,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 from data import records
-from simgan_tf.text import nearest, pairs, vse
+from simgan_tf.text import nearest, pairs, train, vse
 from simgan_tf.text import tokens as tokens_lib
-from simgan_tf.text import train as train_lib
+from simgan_tf.text import training as train_lib
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
@@ -275,6 +277,16 @@ def test_flags_that_do_not_go_together(vocabulary, tmp_path):
         train_lib._picture_source(types.SimpleNamespace(image_features="vgg19", vgg19_weights="/none.h5"))
 
 
+def test_flags_offer_what_the_encoder_takes(monkeypatch):
+    """train.py cannot ask vse.py, which starts TensorFlow."""
+    values = flags.FlagValues()
+    for name in ("DEFINE_string", "DEFINE_bool", "DEFINE_enum", "DEFINE_integer", "DEFINE_float"):
+        monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))
+    train.define_flags()
+    offered = {"encoder": list(vse.WEIGHTS), "reduction": list(vse.REDUCTIONS), "image_side": list(vse.IMAGE_SIDES)}
+    assert {name: list(values[name].parser.enum_values) for name in offered} == offered
+
+
 def test_nearest_captions(bow):
     """Of equal words the first spelling, by cosine, and a caption without words last of the fitting ones."""
     captions = ["A blue flower.", "a red flower", "a blue flower", "!", "Red petals", "red, petals"]
@@ -309,11 +321,11 @@ def test_commands(tmp_path):
     records.write_info(str(tmp_path), info)
     (tmp_path / "toy.vec").write_text("3 4\nred 1 0 0 0\nzebra 1 1 1 1\nblue 0 1 0 0\n")
     folders = [f"--records_dir={tmp_path}", f"--run_dir={tmp_path}/run"]
-    flags = ["--encoder=bow", "--dim=4", f"--word_vectors={tmp_path}/toy.vec", "--length=5", "--steps=2",
+    given = ["--encoder=bow", "--dim=4", f"--word_vectors={tmp_path}/toy.vec", "--length=5", "--steps=2",
              "--batch_size=4", "--image_size=16", "--image_width=2", "--reduction=sum", "--image_side=raw", "--hardest",
              "--measured_images=0"]  # fmt: skip
-    train, near = ([sys.executable, "-m", f"simgan_tf.text.{name}", *folders] for name in ("train", "nearest"))
-    done = subprocess.run([*train, *flags], capture_output=True, text=True)
+    train_command, near = ([sys.executable, "-m", f"simgan_tf.text.{name}", *folders] for name in ("train", "nearest"))
+    done = subprocess.run([*train_command, *given], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "toy.vec: 3 words of 4 numbers; it has 2 of the 7 words" in done.stdout
     assert "at random stay: flower, a, has, petals, this" in done.stdout

@@ -1,31 +1,53 @@
 """The one way a command starts: absl flags in, one line on stderr for a user's mistake, exit code 0 only on success.
 Knows no flag, no model and no data, and must stay importable without TensorFlow."""
 
+import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 from absl import app, flags, logging
 
 from simgan_tf.system.quiet import quiet
 
+HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # holds simgan_tf, data and export
+REASONS = {  # what the system refuses, in words that help; the file's name stands before them
+    errno.ENOENT: "there is no such file or folder; check the name",
+    errno.EISDIR: "this is a folder, and a file is needed",
+    errno.ENOTDIR: "a part of this path is a file, and a folder is needed",
+    errno.EACCES: "reading or writing this is not allowed; change its permissions or choose another place",
+    errno.EPERM: "reading or writing this is not allowed; change its permissions or choose another place",
+    errno.EROFS: "nothing can be written to this disk; choose another place",
+    errno.ENOSPC: "the disk is full; make room or choose another place",
+    errno.ENAMETOOLONG: "this name is too long; choose a shorter one",
+}
+
 
 def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
     """Defines the flags, parses the command line, calls `main` and exits.
 
-    Exit code 0 on success and for --help, 1 with one line on stderr for bad input (ValueError, OSError,
-    TensorFlow's own file errors), 130 for Ctrl-C. Anything else is our bug and keeps its traceback.
+    Exit code 0 on success and for --help, 1 with one line on stderr for bad input (ValueError, OSError, TensorFlow's
+    own file errors), 130 for Ctrl-C. Anything else is our bug and keeps its traceback.
+    --help shows the docstring of main's module and the flags of `define_flags`. The first `python ...` in the
+    docstring, to the end of its line, is the example that a refused command line is answered with.
     """
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd pictures; what matters raises
+    before = set(flags.FLAGS)
+    define_flags()
+    about = main.__globals__["__doc__"] or ""
+    own = flags.FlagValues()
+    for name in set(flags.FLAGS) - before:
+        own[name] = flags.FLAGS[name]
 
     def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
-            _fail(f"unexpected argument {argv[1]!r}; every option is a --flag=value, see --help")
         try:
             main(argv)
         except (ValueError, OSError, FloatingPointError) as error:
-            _fail(str(error))
+            _fail(in_words(error))
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
@@ -34,9 +56,22 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
                 raise
             _fail(str(error))
 
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd pictures; what matters raises
-    define_flags()
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, about, own))
+
+
+def as_typed(text: str) -> str:
+    """`text` with every command in it as this user types it.
+
+    A text says `python -m simgan_tf.edit` or `python run_train.py`, which is right in a checkout. Where the package is
+    installed they become the console commands, simgan-edit and simgan-train: these work in every folder.
+    """
+    if os.path.isfile(os.path.join(HOME, "pyproject.toml")) and not _program().startswith("simgan-"):
+        return text
+    for entry in metadata.entry_points(group="console_scripts"):
+        if entry.name.startswith("simgan-"):
+            module = re.escape(entry.module.removesuffix(".__main__"))
+            text = re.sub(rf"python (-m )?{module}(\.py)?(?!\.?\w)", entry.name, text)
+    return text
 
 
 def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
@@ -55,16 +90,50 @@ def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
     return made
 
 
-def _parse(argv: list[str]) -> list[str]:
-    try:
-        rest = flags.FLAGS(argv)
-        if flags.FLAGS["verbosity"].using_default_value:
-            flags.FLAGS.verbosity = logging.WARNING  # absl takes INFO, at which TensorFlow remarks on every checkpoint
-        return rest
-    except flags.Error as error:
-        _fail(f"{error} (see --help)")
-    except SystemExit:  # absl leaves --help with 1
+def _parse(argv: list[str], about: str, own: flags.FlagValues) -> list[str]:
+    """Parses into flags.FLAGS. about, own: the command's docstring and flags, for --help and the refusals."""
+    if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
+        shown = own.get_help(include_special_flags=False)
+        try:
+            print(as_typed(f"{about}\nflags (--helpfull shows the libraries' too):\n{shown}"), flush=True)
+        except BrokenPipeError:  # `--help | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    found = re.search(r"python .*", about)
+    example = f"; for example: {found[0].strip()}" if found else ""
+    flags.FLAGS.set_gnu_getopt(True)  # flags behind a stray word are read, so that they are not called missing
+    try:
+        # A first word without dashes is astray whatever else is missing.
+        rest = flags.FLAGS(argv) if len(argv) == 1 or argv[1].startswith("-") else argv
+    except flags.Error as error:
+        missing = re.findall(r"Flag --(\w+) must have a value other than None", str(error))
+        if missing:
+            _fail(f"{', '.join(f'--{name}=' for name in missing)} missing{example} (see --help)")
+        _fail(f"{error} (see --help)")
+    if len(rest) > 1:
+        _fail(
+            f"unexpected argument {rest[1]!r}: every option is a --flag=value, and a value with spaces needs quotes"
+            f"{example} (see --help)"
+        )
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING  # absl takes INFO, at which TensorFlow remarks on every checkpoint
+    return rest
+
+
+def _program() -> str:
+    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
+
+
+def in_words(error: Exception) -> str:
+    """The error's message; the system's own, such as [Errno 2], in our words, with the flag that named the file."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    reason = REASONS.get(error.errno, error.strerror)
+    if not isinstance(error.filename, (str, bytes)):
+        return reason
+    name = os.fsdecode(error.filename)
+    flag = next((f"--{flag}=" for flag in flags.FLAGS if flags.FLAGS[flag].value == name), "")
+    return f"{flag}{name}: {reason}" + ("" if os.path.isabs(name) else f" (looked for in {os.getcwd()})")
 
 
 def _is_tensorflow_file_error(error: Exception) -> bool:
@@ -76,5 +145,5 @@ def _is_tensorflow_file_error(error: Exception) -> bool:
 
 
 def _fail(message: str) -> None:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + as_typed(" ".join(message.split())), file=sys.stderr)
     sys.exit(1)

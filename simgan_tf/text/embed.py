@@ -1,23 +1,25 @@
-"""Fills records with an encoder's vectors of their captions: python -m simgan_tf.text.embed --records_dir= --encoder=
-Must not know any raw data set, batches or which encoder it is."""
+"""Fills records with an encoder's vectors of their captions, in place.
 
-from simgan_tf.system import commands
+python -m simgan_tf.text.embed --records_dir=records/cub --encoder=runs/cub/text_encoder
 
-if __name__ == "__main__":
-    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+Must not know any raw data set, batches or which encoder it is.
+"""
 
 import dataclasses
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tqdm
 from absl import flags
 
 from data import records
-from simgan_tf.system import files
-from simgan_tf.text import encoders
+from simgan_tf.system import commands, files
+
+if TYPE_CHECKING:
+    from simgan_tf.text import encoders
 
 CHUNK = 2048  # captions encoded between two moves of the progress bar
 
@@ -145,9 +147,14 @@ def main(argv: list[str]) -> None:
         raise ValueError(f"--encoder={values.encoder!r} with --remove={values.remove}: give one of the two.")
     before = records.read_info(values.records_dir).get("embeddings")
     if values.remove:
+        commands.start_tensorflow()
         remove(values.records_dir)
         print(f"{values.records_dir}: " + ("embeddings taken out" if before else "held no embeddings; left as it is"))
         return
+    os.stat(values.encoder)  # before TensorFlow starts, so that a wrong name costs no time
+    commands.start_tensorflow()
+    from simgan_tf.text import encoders
+
     encoder = encoders.load(values.encoder)
     info, unknown = embed(values.records_dir, encoder)
     entry = info["embeddings"]
@@ -156,8 +163,12 @@ def main(argv: list[str]) -> None:
     if unknown:
         print(f"note: {len(unknown):,} different captions have no word that the encoder knows, such as {unknown[0]!r}")
     where = f"--records_dir={shlex.quote(values.records_dir)} --text_encoder={shlex.quote(values.encoder)}"
-    print(f"next: python run_train.py --preset=... {where} --run_dir=...")
+    print("next: " + commands.as_typed(f"python run_train.py --preset=... {where} --run_dir=..."))
+
+
+def command() -> None:
+    commands.run(main, define_flags)
 
 
 if __name__ == "__main__":
-    commands.run(main, define_flags)
+    command()

@@ -1,23 +1,25 @@
-"""Prints the captions whose phi is nearest to a sentence's: python -m simgan_tf.text.nearest.
-For looking at what phi has learnt; knows no pictures and no GAN."""
+"""Prints the captions whose phi is nearest to a sentence's, to look at what phi has learnt.
 
-from simgan_tf.system import commands
+python -m simgan_tf.text.nearest --run_dir=runs/demo --records_dir=runs/demo/records --text="a red flower"
 
-if __name__ == "__main__":
-    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+Knows no pictures and no GAN.
+"""
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 
 from data import records
-from simgan_tf.text import encoders
-from simgan_tf.text.tokens import word_list
+from simgan_tf.system import commands
+
+if TYPE_CHECKING:
+    from simgan_tf.text import encoders
 
 
-def nearest(encoder: encoders.TextEncoder, text: str, captions: Sequence[str], count: int) -> list[tuple[float, str]]:
+def nearest(encoder: "encoders.TextEncoder", text: str, captions: Sequence[str], count: int) -> list[tuple[float, str]]:
     """(cosine, caption) of the `count` captions nearest to `text`, nearest first.
 
     Of captions with the same words only the first is taken; one whose phi is zero has cosine 0.
@@ -25,6 +27,8 @@ def nearest(encoder: encoders.TextEncoder, text: str, captions: Sequence[str], c
     Raises:
         ValueError: nothing of `text` reaches phi.
     """
+    from simgan_tf.text.tokens import word_list
+
     encoder.check(text)
     first_of: dict[tuple[str, ...], str] = {}
     for caption in captions:
@@ -49,6 +53,11 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
+    os.stat(values.run_dir)  # before TensorFlow starts, so that a wrong name costs no time
+    records.read_info(values.records_dir)
+    commands.start_tensorflow()
+    from simgan_tf.text import encoders
+
     encoder = encoders.load(os.path.join(values.run_dir, "text_encoder"))
     captions = [caption for example in records.read_examples(values.records_dir, values.split)
                 for caption in example.captions]  # fmt: skip
@@ -59,5 +68,9 @@ def main(argv: list[str]) -> None:
         print(f"{cosine:6.3f}  {caption}")
 
 
-if __name__ == "__main__":
+def command() -> None:
     commands.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

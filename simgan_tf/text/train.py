@@ -1,141 +1,29 @@
-"""Trains phi on a records folder and writes run_dir/text_encoder: python -m simgan_tf.text.train.
-Knows no GAN; what it measures on the test split is reported and decides nothing."""
+"""Trains phi on a records folder and writes run_dir/text_encoder.
 
-from simgan_tf.system import commands
+python -m simgan_tf.text.train --records_dir=runs/demo/records --run_dir=runs/demo
 
-if __name__ == "__main__":
-    commands.start_tensorflow()  # before the imports below, so that its greeting stays off the screen
+The training itself is simgan_tf.text.training; here are its flags, read before TensorFlow starts.
+"""
 
-import json
 import os
-import time
-from collections.abc import Callable
+import shlex
 
-import keras
-import numpy as np
-import tensorflow as tf
 from absl import flags
-from tqdm import tqdm
 
-from data import pipeline, records
-from simgan_tf.text import features, vectors, vse
-from simgan_tf.text import tokens as tokens_lib
-from simgan_tf.text.pairs import Pairs, central, decode, draw, held_out_mask, to_network, to_pairs
-from simgan_tf.text.tokens import Vocabulary
-from simgan_tf.text.vse import TextEncoder
-
-CLIP_NORM = 2.0  # of all gradients together. Source: the code of Kiros et al.
-PHI_SIZE = 3.0  # root mean square of phi's entries: at 3 the code's means of two colours part sooner than at 1
-MEASURED_CAPTIONS = 5  # of a picture, for a recall; and 1,000 pictures. Source: the protocol of Kiros et al.
-DEFAULT_WORD_DIM = 300  # Source: Kiros et al. and SISGAN
-
-
-def train(
-    encoder: TextEncoder,
-    pairs: Pairs,
-    held_out: Pairs,
-    *,
-    image_size: int,
-    image_width: int,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    margin: float,
-    word_dropout: float,
-    validate_every: int,
-    seed: int,
-    log: Callable[[dict], None],
-    reduction: str = "mean",
-    image_side: str = "normalised",
-    hardest: bool = False,
-) -> keras.Model:
-    """Trains `encoder` in place and returns the image tower; both end at the step with the best held-out recall.
-
-    The tower is `vse.image_tower` for pictures and `features.projection` for features.
-    Differs: Adam at 5e-4 by default, where the SISGAN code has 2e-4 for 300 epochs, because the default here is about
-    20 epochs. The best step counts, as with Kiros et al.; best is the sum of recall at 1, 5 and 10 in both
-    directions, measured every `validate_every` steps.
-    `log` gets a dict a measurement. Crops, flips, captions and order come from `seed`.
-
-    Raises:
-        ValueError: fewer pictures than `batch_size`; the loss is not finite (names the step).
-    """
-    if len(pairs) < batch_size:
-        raise ValueError(f"batch_size={batch_size} is above the {len(pairs)} training pictures; lower --batch_size")
-    of_pixels = pairs.images.ndim == 4
-    tower = vse.image_tower(encoder.dim, image_width) if of_pixels else features.projection(encoder.dim)
-    shape = (None, image_size, image_size, 3) if of_pixels else (None, pairs.images.shape[1])
-    tower.build(shape)
-    weights = [*encoder.trainable_variables, *tower.trainable_variables]
-    optimizer = keras.optimizers.Adam(learning_rate, epsilon=1e-8, global_clipnorm=CLIP_NORM)
-    optimizer.build(weights)
-    saved = [*encoder.variables, *map(vse.raw, tower.variables)]
-
-    @tf.function(input_signature=[tf.TensorSpec(shape, pairs.images.dtype), tf.TensorSpec((None, None), tf.int32)])
-    def step_once(images, tokens):
-        with tf.GradientTape() as tape:
-            loss = vse.ranking_loss(
-                tower(to_network(images), training=True),
-                encoder.embed(tokens),
-                margin,
-                reduction=reduction,
-                image_side=image_side,
-                hardest=hardest,
-            )
-        optimizer.apply(tape.gradient(loss, weights), weights)
-        return loss
-
-    random = np.random.default_rng(seed)
-    best, best_score, losses = [], -1.0, []
-    order = np.empty(0, np.int64)
-    with tqdm(total=steps, desc="text encoder", unit="step", mininterval=1.0) as bar:
-        for step in range(1, steps + 1):
-            if len(order) < batch_size:
-                order = random.permutation(len(pairs))  # the rest of an epoch that fills no batch is dropped
-            rows, order = order[:batch_size], order[batch_size:]
-            losses.append(step_once(*draw(pairs, rows, image_size, word_dropout, random)))
-            bar.update()
-            if step % validate_every and step != steps:
-                continue
-            values = tf.stack(losses).numpy()
-            if not np.isfinite(values).all():
-                bad = step - len(values) + 1 + int(np.argmax(~np.isfinite(values)))
-                raise ValueError(f"the ranking loss is not finite at step {bad}; lower --learning_rate={learning_rate}")
-            found = measure(encoder, tower, held_out, image_size)
-            score = vse.recall_sum(found)
-            log({"step": step, "loss": float(values.mean()), "rsum": score, "validation": found})
-            bar.set_postfix(loss=f"{values.mean():.3f}", r10=f"{found['text_to_image']['recall_at_10']:.3f}")
-            losses = []
-            if score > best_score:
-                best_score, best = score, [np.copy(variable.numpy()) for variable in saved]
-    for variable, value in zip(saved, best, strict=True):
-        variable.assign(value)
-    return tower
-
-
-def measure(encoder: TextEncoder, tower: keras.Model, pairs: Pairs, image_size: int) -> dict:
-    """`vse.retrieval` over the central crops and the first captions of each picture (as many as all have)."""
-    captions = captions_each(pairs)
-    images = central(pairs, image_size)
-    found = [tower(to_network(images[i : i + 64]), training=False).numpy() for i in range(0, len(images), 64)]
-    rows = (pairs.first[:-1, None] + np.arange(captions)[None, :]).reshape(-1)
-    return vse.retrieval(np.concatenate(found), encoder.encode_tokens(pairs.tokens[rows]))
-
-
-def captions_each(pairs: Pairs) -> int:
-    """How many captions of every picture a measurement uses."""
-    return min(MEASURED_CAPTIONS, int(np.diff(pairs.first).min()))
+from data import records
+from simgan_tf.system import commands
 
 
 def define_flags() -> None:
+    # What vse.py accepts stands here once more: importing it starts TensorFlow. A test holds the two together.
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
     flags.DEFINE_string("run_dir", None, "Folder of the run; gets text_encoder/ and text_metrics.jsonl.", required=True)
     flags.DEFINE_bool("overwrite", False, "Train again although run_dir/text_encoder is there.")
-    flags.DEFINE_enum("encoder", "gru", list(vse.WEIGHTS), "gru reads the words in order; bow, the mean of the word "
+    flags.DEFINE_enum("encoder", "gru", ["gru", "bow"], "gru reads the words in order; bow, the mean of the word "
                       "vectors, is the baseline.")  # fmt: skip
     flags.DEFINE_integer("dim", 300, "Numbers in a sentence vector.", lower_bound=1)
     flags.DEFINE_integer("word_dim", 0, "Numbers in a word vector; 0 = those of --word_vectors, or else dim with bow "
-                         f"and {DEFAULT_WORD_DIM} with gru.", lower_bound=0)  # fmt: skip
+                         "and 300 with gru.", lower_bound=0)  # fmt: skip
     flags.DEFINE_string("word_vectors", "", "Text file in GloVe's or fastText's form (.txt, .vec) that the word "
                         "vectors start from; empty = at random.")  # fmt: skip
     flags.DEFINE_bool("freeze_words", False, "Leave the word vectors as --word_vectors has them, as SISGAN does.")
@@ -149,7 +37,8 @@ def define_flags() -> None:
         lower_bound=0,
     )
     flags.DEFINE_integer("steps", 2000, "Batches to train on.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 64, "Pairs in a batch; each is a negative to all others.", lower_bound=2)
+    flags.DEFINE_integer("batch_size", 64, "Pairs in a batch, all pictures at most; each is a negative to the others.",
+                         lower_bound=2)  # fmt: skip
     flags.DEFINE_enum("image_features", "cnn", ["cnn", "vgg19"], "cnn = a small network trained with phi; vgg19 = fc7 "
                       "of VGG-19, frozen, of one centre crop, and a trained projection.")  # fmt: skip
     flags.DEFINE_string("vgg19_weights", "", "VGG-19's weights in Keras' HDF5 form; empty = the file in Keras' cache. "
@@ -159,10 +48,10 @@ def define_flags() -> None:
                          lower_bound=0)  # fmt: skip
     flags.DEFINE_integer("image_width", 32, "Channels of the cnn's first convolution.", lower_bound=1)
     flags.DEFINE_float("margin", 0.2, "Margin of the ranking loss, in cosine units.", lower_bound=0.0)
-    flags.DEFINE_enum("reduction", "mean", vse.REDUCTIONS, "Of the ranking loss over a batch: mean as SISGAN, sum as "
+    flags.DEFINE_enum("reduction", "mean", ["mean", "sum"], "Of the ranking loss over a batch: mean as SISGAN, sum as "
                       "Kiros et al.")  # fmt: skip
-    flags.DEFINE_enum("image_side", "normalised", vse.IMAGE_SIDES, "In the ranking loss: image vectors of length 1, "
-                      "or raw as in the code of Kiros et al.")  # fmt: skip
+    flags.DEFINE_enum("image_side", "normalised", ["normalised", "raw"], "In the ranking loss: image vectors of length "
+                      "1, or raw as in the code of Kiros et al.")  # fmt: skip
     flags.DEFINE_bool("hardest", False, "Only the hardest negative of each pair counts, as in VSE++; starts slowly.")
     flags.DEFINE_float("learning_rate", 5e-4, "Of Adam.", lower_bound=0.0)
     flags.DEFINE_float("word_dropout", 0.05, "Chance that a training word becomes <unk>, which otherwise only rare "
@@ -174,157 +63,27 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
+    info = records.read_info(values.records_dir)  # before TensorFlow starts, so that a wrong name costs no time
+    for path in filter(None, (values.word_vectors, values.vgg19_weights)):
+        os.stat(path)
+    commands.start_tensorflow()
+    from simgan_tf.text import training, vse
+
     directory = os.path.join(values.run_dir, "text_encoder")
     if os.path.isfile(os.path.join(directory, "encoder.json")) and not values.overwrite:
-        encoder = TextEncoder.load(directory)
+        encoder = vse.TextEncoder.load(directory)
         print(f"{directory} is there already (dim {encoder.dim}, {len(encoder.vocabulary)} words); "
               "nothing to do. --overwrite trains it again.")  # fmt: skip
-        return
-    began = time.monotonic()
-    keras.utils.set_random_seed(values.seed)
-    pictures_of, picture_facts = _picture_source(values)
-    info = records.read_info(values.records_dir)
-    split = pipeline.load_split(values.records_dir, "train")
-    if len(split.keys) < 2:
-        raise ValueError(f"{values.records_dir} has {len(split.keys)} training pictures; at least 2 are needed")
-    held_out = held_out_mask(len(split.keys))
-    seen, unseen = split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
-    captions = [caption for each in seen.captions for caption in each]
-    vocabulary = Vocabulary.build(captions, values.min_count)
-    lengths = np.array([len(tokens_lib.word_list(caption)) for caption in captions])
-    print(f"{len(seen.keys)} pictures, {len(captions)} captions (mean {lengths.mean():.1f} words, "
-          f"{np.mean(lengths > values.length):.1%} cut at {values.length}), {len(vocabulary)} ids in the vocabulary; "
-          f"{len(unseen.keys)} pictures held out")  # fmt: skip
-
-    encoder, word_facts = _new_encoder(values, vocabulary)
-    image_size = values.image_size
-
-    def pairs_of(part: pipeline.Split) -> Pairs:
-        return to_pairs(pictures_of(part), part.captions, vocabulary, values.length)
-
-    pairs, validation = pairs_of(seen), pairs_of(unseen)
-    os.makedirs(values.run_dir, exist_ok=True)
-    log_path = os.path.join(values.run_dir, "text_metrics.jsonl")
-    rows: list[dict] = []
-    with open(log_path, "w", encoding="utf-8") as log_file:
-
-        def log(row: dict) -> None:
-            rows.append(row)
-            log_file.write(json.dumps(row) + "\n")
-            log_file.flush()
-
-        tower = train(
-            encoder,
-            pairs,
-            validation,
-            image_size=image_size,
-            image_width=values.image_width,
-            steps=values.steps,
-            batch_size=values.batch_size,
-            learning_rate=values.learning_rate,
-            margin=values.margin,
-            word_dropout=values.word_dropout,
-            validate_every=values.validate_every,
-            seed=values.seed,
-            log=log,
-            reduction=values.reduction,
-            image_side=values.image_side,
-            hardest=values.hardest,
-        )
-        best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
-        found = {"validation": report("held-out pictures of train", encoder, tower, validation, image_size)}
-        if info["splits"].get("test", {}).get("images", 0):
-            test = pipeline.load_split(values.records_dir, "test")
-            test_pairs = pairs_of(test.spread(values.measured_images or len(test)))
-            found["test"] = report("test split", encoder, tower, test_pairs, image_size)
-        log({"final": found, "best_step": best_step})
-
-    names = ("encoder", "steps", "batch_size", "margin", "reduction", "image_side", "hardest", "learning_rate",
-             "word_dropout", "min_count", "seed")  # fmt: skip
-    if not values.phi_scale:
-        # Differs: A25 takes the raw state. The ranking loss sees directions only, so a GRU trained for minutes keeps
-        # states of a few hundredths, which drown in the conditioning augmentation's unit noise.
-        size = np.sqrt(np.mean(encoder.encode(captions[:: max(1, len(captions) // 5000)]) ** 2))
-        encoder.phi_scale = PHI_SIZE / float(size)
-    encoder.training = {
-        "dataset": info["dataset"],
-        "fingerprint": info["fingerprint"],
-        **{name: getattr(values, name) for name in names},
-        **picture_facts,
-        **word_facts,
-        "pictures": len(seen.keys),
-        "captions": len(captions),
-        "best_step": best_step,
-        **found,
-    }
-    encoder.save(directory)
-    print(f"wrote {directory} after {time.monotonic() - began:.0f} s")
+    else:
+        training.run(values)
+    preset = f"simgan_{info['dataset']}" if info["dataset"] in ("demo", "cub", "oxford102") else "..."
+    places = f"--records_dir={shlex.quote(values.records_dir)} --run_dir={shlex.quote(values.run_dir)}"
+    print("next: " + commands.as_typed(f"python run_train.py --preset={preset} {places}"))
 
 
-def report(title: str, encoder: TextEncoder, tower: keras.Model, pairs: Pairs, image_size: int) -> dict:
-    """Measures `pairs` and prints the numbers beside those of a random order; returns the measured ones."""
-    found = measure(encoder, tower, pairs, image_size)
-    random = vse.chance(len(pairs), captions_each(pairs))
-    print(f"{title}: {len(pairs)} pictures, {captions_each(pairs)} sentences each")
-    for way, row in found.items():
-        cells = [f"R@{r} {row[f'recall_at_{r}']:6.1%} (chance {random[way][f'recall_at_{r}']:.1%})" for r in (1, 5, 10)]
-        print(f"  {way:14s} {'  '.join(cells)}  median rank {row['median_rank']:g} "
-              f"(chance {random[way]['median_rank']:g})")  # fmt: skip
-    return {"pictures": len(pairs), "sentences_each": captions_each(pairs), **found}
-
-
-def _picture_source(values: flags.FlagValues) -> tuple[Callable[[pipeline.Split], np.ndarray], dict]:
-    """What turns a split into `Pairs.images`, and its settings. Fails before anything is read."""
-    if values.image_features == "vgg19":
-        network = features.vgg19(values.vgg19_weights)
-        return lambda split: _fc7_of(split, network), {"image_features": "vgg19"}
-    load_size = values.load_size or round(values.image_size * 76 / 64)
-    if load_size < values.image_size:
-        raise ValueError(f"load_size={load_size} must be at least image_size={values.image_size}")
-    facts = {"image_features": "cnn", "image_size": values.image_size, "image_width": values.image_width,
-             "load_size": load_size}  # fmt: skip
-    return lambda split: decode(split, load_size), facts
-
-
-def _fc7_of(split: pipeline.Split, network: keras.Model) -> np.ndarray:
-    """[N, 4096] float32, kept in memory: 16 kB a picture."""
-    found = np.empty((len(split), features.SIZE), np.float32)
-    with tqdm(total=len(split), desc="VGG-19", unit="picture", mininterval=1.0) as bar:
-        for start in range(0, len(split), 64):
-            part = split.take(np.arange(start, min(start + 64, len(split))))
-            images = pipeline.evaluation_images(part, features.CROP_SIZE, features.LOAD_SIZE)
-            found[start : start + len(part)] = features.fc7(network, images)
-            bar.update(len(part))
-    return found
-
-
-def _new_encoder(values: flags.FlagValues, vocabulary: Vocabulary) -> tuple[TextEncoder, dict]:
-    """The encoder at its start, its words from --word_vectors if given, and the settings of that."""
-    if values.freeze_words and not values.word_vectors:
-        raise ValueError("freeze_words=True needs --word_vectors; frozen random vectors would say nothing")
-    if values.freeze_words and values.encoder == "bow":
-        raise ValueError("freeze_words=True leaves nothing to train in encoder=bow; take --encoder=gru")
-    found = vectors.read(values.word_vectors, vocabulary.words) if values.word_vectors else None
-    default = values.dim if values.encoder == "bow" else DEFAULT_WORD_DIM
-    encoder = TextEncoder(
-        vocabulary,
-        dim=values.dim,
-        word_dim=values.word_dim or (found.dim if found else default),
-        length=values.length,
-        phi_scale=values.phi_scale or 1.0,
-        architecture=values.encoder,
-    )
-    if not found:
-        return encoder, {"word_vectors": ""}
-    random = vectors.fill(encoder, found)
-    encoder.embedding.trainable = not values.freeze_words
-    known, all_words = len(found.rows), len(vocabulary.words)
-    print(f"{values.word_vectors}: {found.lines:,} words of {found.dim} numbers; it has {known} of the {all_words} "
-          f"words of the vocabulary ({known / all_words:.1%}), at random stay: {', '.join(random[:8]) or 'none'}"
-          f"{', ...' if len(random) > 8 else ''}")  # fmt: skip
-    name = os.path.basename(values.word_vectors)
-    return encoder, {"word_vectors": name, "words_found": known, "freeze_words": values.freeze_words}
+def command() -> None:
+    commands.run(main, define_flags)
 
 
 if __name__ == "__main__":
-    commands.run(main, define_flags)
+    command()
