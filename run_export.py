@@ -62,5 +62,9 @@ def main(argv: list[str]) -> None:
     print(f"wrote {out_dir}" + (f", in place of the export of step {before}" if before else ""))
 
 
-if __name__ == "__main__":
+def command() -> None:
     commands.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

@@ -76,8 +76,13 @@ def main(argv: list[str]) -> None:
         sys.exit(130)  # interrupted: what follows a finished training must not run
     if not values.dry_run:
         print(f"wrote {values.run_dir}")
-        print(f"next: python -m simgan_tf.edit --run_dir={values.run_dir} --image=PHOTO --text='...' --out=edit.png")
+        following = f"python -m simgan_tf.edit --run_dir={values.run_dir} --image=PHOTO --text='...' --out=edit.png"
+        print(f"next: {commands.as_typed(following)}")
+
+
+def command() -> None:
+    commands.run(main, define_flags)
 
 
 if __name__ == "__main__":
-    commands.run(main, define_flags)
+    command()

@@ -235,5 +235,9 @@ def main(argv: list[str]) -> None:
     print(f"wrote {values.out}: the source and {len(edits)} edits, by {model} at step {editor.step}")
 
 
-if __name__ == "__main__":
+def command() -> None:
     commands.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()

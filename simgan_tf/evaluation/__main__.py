@@ -344,5 +344,9 @@ def measure_words(editor, images, split, kind: str, exact, seed: int) -> dict[st
     return found | {"words": kind, "reader": report | {"left_out": left_out, "pictures_all": everyone["pictures"]}}
 
 
-if __name__ == "__main__":
+def command() -> None:
     commands.run(main, define_flags)
+
+
+if __name__ == "__main__":
+    command()
