@@ -17,6 +17,7 @@ ALLOWED = {  # module or package -> what of ours it may import
     "simgan_tf.losses": set(),
     "simgan_tf.system.pictures": {"simgan_tf.system.files"},
     "simgan_tf.methods": {"simgan_tf.methods", "simgan_tf.configs", "simgan_tf.layers", "simgan_tf.losses"},
+    "simgan_tf.carry": set(),
     "simgan_tf.checkpoints": {"simgan_tf.system.files"},
     "simgan_tf.strategy": set(),
     "simgan_tf.watch": {"simgan_tf.configs"},
