@@ -2,7 +2,7 @@
 Must not know files, formats or records."""
 
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
-MAX_ASPECT = 20  # longer side over shorter: resizing by the shorter must not blow the longer up
+MAX_ASPECT = 40  # longer side over shorter: resizing by the shorter must not blow the longer up
 MIN_SIDE = 8  # pixels
 SLACK = 0.02  # of a side, by which a box drawn by hand may leave its picture
 

@@ -69,7 +69,7 @@ def read_pictures(
     believed without decoding it; damage inside it then shows up in training.
     """
     boxes = boxes or [None] * len(paths)
-    encoded = [_read(path) for path in paths]
+    encoded = [read_file(path) for path in paths]
     unchanged, sizes = [], []
     for i, (path, data, box) in enumerate(zip(paths, encoded, boxes, strict=True)):
         size = _size_if_plain_jpeg(path, data)
@@ -94,7 +94,7 @@ def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int 
 
     Raises: ValueError, naming the file; FileNotFoundError.
     """
-    data = _read(path)
+    data = read_file(path)
     try:
         with open_picture(path, data) as mask, open_picture(path, image) as picture:
             check_size(path, mask.size)
@@ -111,7 +111,8 @@ def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int 
     return _encoded(stored, "PNG") if wanted else data
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """The bytes of a file of at most MAX_BYTES. Raises: ValueError; FileNotFoundError."""
     with open(path, "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
@@ -150,10 +151,10 @@ def _size_if_plain_jpeg(path: str, data: bytes) -> tuple[int, int] | None:
         return None
     try:
         if size := _usual_jpeg_size(data):
-            _check(path, data, size)
+            check_file(path, data, size)
             return size
         with open_picture(path, data) as picture:
-            _check(path, data, picture.size)
+            check_file(path, data, picture.size)
             return picture.size if _is_plain(picture, data) else None
     except Refused as error:
         raise ValueError(str(error)) from error
@@ -190,6 +191,17 @@ def _is_plain(picture: Image.Image, data: bytes) -> bool:
     return not deep and _orientation(picture) not in UPRIGHT
 
 
+def is_transparent(picture: Image.Image) -> bool:
+    """Whether a picture may have transparent parts."""
+    return picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info
+
+
+def upright(picture: Image.Image, orientation: object = None) -> Image.Image:
+    """The picture turned as its EXIF orientation says. orientation: that of the file, where `picture` lost it."""
+    turn = UPRIGHT.get(_orientation(picture) if orientation is None else orientation)
+    return picture if turn is None else picture.transpose(turn)
+
+
 def _orientation(picture: Image.Image) -> object:
     """The value of the EXIF tag; 1, as it is, where the EXIF data are broken."""
     try:
@@ -198,7 +210,8 @@ def _orientation(picture: Image.Image) -> object:
         return 1
 
 
-def _check(path: str, data: bytes, size: tuple[int, int]) -> None:
+def check_file(path: str, data: bytes, size: tuple[int, int]) -> None:
+    """Raises: Refused for a size that is not taken, or a JPEG of more than MAX_SCANS scans."""
     check_size(path, size)
     scans = data.count(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0  # never inside the compressed pixels
     if scans > MAX_SCANS:
@@ -209,24 +222,22 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
     """The bytes of one picture after all checks, unchanged where they may be."""
     try:
         with open_picture(path, data) as picture:
-            _check(path, data, picture.size)
+            check_file(path, data, picture.size)
             unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
             if unchanged and _tensorflow_reads(data, picture):
                 return data
             lossy = picture.format in LOSSY
             picture.load()  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
-            turn = UPRIGHT.get(_orientation(picture))
-            flat = _rgb(path, picture)
-            upright = flat if turn is None else flat.transpose(turn)
-        if wanted := change(path, upright.size, box, stored_size):
-            upright = upright.crop(wanted[0]).resize(wanted[1], Image.Resampling.LANCZOS)
+            flat = upright(to_rgb(path, picture), _orientation(picture))
+        if wanted := change(path, flat.size, box, stored_size):
+            flat = flat.crop(wanted[0]).resize(wanted[1], Image.Resampling.LANCZOS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
     except Refused as error:
         raise ValueError(str(error)) from error
     except BROKEN as error:
         raise ValueError(f"{path} is not a readable picture ({reason(error)}); replace it or take it out.") from error
-    return _encoded(upright, "JPEG" if lossy else "PNG")
+    return _encoded(flat, "JPEG" if lossy else "PNG")
 
 
 def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
@@ -280,11 +291,11 @@ def _decode_all(encoded: list[bytes], sizes: list[tuple[int, int]]) -> bool:
     return [tuple(shape[:2]) for shape in shapes] == [_small(size) for size in sizes]
 
 
-def _rgb(path: str, picture: Image.Image) -> Image.Image:
+def to_rgb(path: str, picture: Image.Image) -> Image.Image:
     """8 bit RGB of any mode, transparent parts on white."""
     if picture.mode[0] in "IF":
         picture = _grey(path, picture)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+    if is_transparent(picture):
         picture = picture.convert("RGBA")
         white = Image.new("RGB", picture.size, "white")
         white.paste(picture, mask=picture.getchannel("A"))

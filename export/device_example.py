@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
-MIN_SIDE, MAX_ASPECT = 8, 20
+MIN_SIDE, MAX_ASPECT = 8, 40
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # not all of Pillow's: its EPS runs a program
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # bytes 8 to 11 of such a file
 SMALL = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # A-Z to a-z and nothing else

@@ -166,5 +166,5 @@ def test_refusals_name_the_row(read):
         (scans, "is a JPEG of 201 scans, over 100"),
     ):
         assert f"row 2: image_bytes {words}" in message(read, good, jpeg, bad), (bad[:20], words)
-    assert geometry.MIN_SIDE == 8 and geometry.MAX_ASPECT == 20
+    assert geometry.MIN_SIDE == 8 and geometry.MAX_ASPECT == 40
     assert read(tf.constant([good, jpeg])).shape == (2, SIZE, SIZE, 3)

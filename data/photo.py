@@ -1,0 +1,118 @@
+"""A photograph as it came and as it goes back: pixels, transparency, colour profile, a JPEG's quality.
+Knows no model; what files are taken is decided in data/images.py."""
+
+import dataclasses
+import io
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+from data import images
+from data.geometry import MAX_PIXELS, Refused, check_size
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp")  # of what is written
+OTHERWISE = {"quality": 95, "subsampling": 0}  # of a JPEG whose source was none
+
+
+@dataclasses.dataclass(frozen=True)
+class Photo:
+    """An upright photograph.
+
+    pixels: [H, W, 3] uint8 in the colours of its profile. alpha: [H, W] uint8, None = opaque.
+    icc_profile: of the file, where it is one of RGB colours. jpeg: Pillow's options that write a JPEG of the same
+    quality; empty where the source was none.
+    """
+
+    pixels: np.ndarray
+    alpha: np.ndarray | None = None
+    icc_profile: bytes | None = None
+    jpeg: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def seen(self) -> np.ndarray:
+        """[H, W, 3] uint8 as it is looked at: transparent parts are white."""
+        return self.pixels if self.alpha is None else _on_white(self.pixels, self.alpha)
+
+
+def read(source: "str | os.PathLike | Image.Image | np.ndarray") -> Photo:
+    """The photograph of a file, a Pillow picture, or pixels [H, W, 3] uint8.
+
+    Turned upright by its EXIF orientation; 16 bit and float values become 8 bit, grey and CMYK become RGB.
+    Raises: FileNotFoundError; ValueError naming what is wrong: a damaged file, a format that is not taken, more than 50
+    million pixels, a side under 8 pixels.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise ValueError(f"pixels are {source.dtype} {list(source.shape)}; accepted are uint8 [H, W, 3].")
+        _check("the picture", source.shape[1::-1])
+        return Photo(source)
+    if isinstance(source, Image.Image):
+        _check("the picture", source.size)
+        return _photo("the picture", source.copy())
+    path = os.fspath(source)
+    data = images.read_file(path)
+    try:
+        with images.open_picture(path, data) as picture:
+            images.check_file(path, data, picture.size)
+            return _photo(path, picture)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
+    except Refused as error:
+        raise ValueError(str(error)) from error
+    except images.BROKEN as error:
+        why = images.reason(error)
+        raise ValueError(f"{path} is not a readable picture ({why}); choose another one.") from error
+
+
+def _check(name: str, size: tuple[int, int]) -> None:
+    try:
+        check_size(name, size)
+    except Refused as error:
+        raise ValueError(str(error)) from error
+
+
+def _photo(name: str, picture: Image.Image) -> Photo:
+    profile, jpeg = picture.info.get("icc_profile"), _jpeg_options(picture)
+    coloured = picture.mode in ("RGB", "RGBA", "P", "PA")  # a CMYK or grey profile does not fit RGB pixels
+    picture.load()
+    upright = images.upright(picture)
+    alpha = None
+    if images.is_transparent(upright):
+        upright = upright.convert("RGBA")
+        alpha = np.asarray(upright.getchannel("A"))
+        alpha = None if alpha.min() == 255 else alpha
+    pixels = np.asarray(upright.convert("RGB") if alpha is not None else images.to_rgb(name, upright))
+    return Photo(pixels, alpha, profile if coloured else None, jpeg)
+
+
+def _jpeg_options(picture: Image.Image) -> dict[str, Any]:
+    """What makes Pillow write a JPEG as coarse as this one; its tables for RGB need three channels' worth of them."""
+    if picture.format not in ("JPEG", "MPO") or picture.mode not in ("RGB", "L"):
+        return {}
+    options: dict[str, Any] = {"qtables": picture.quantization}
+    sampling = JpegImagePlugin.get_sampling(picture)
+    return options | ({"subsampling": sampling} if sampling >= 0 else {})
+
+
+def _on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None].astype(np.uint16)
+    return ((pixels * share + 255 * (255 - share) + 127) // 255).astype(np.uint8)
+
+
+def encode(photo: Photo, pixels: np.ndarray, ending: str) -> bytes:
+    """File of `pixels` [H, W, 3] uint8, the photograph edited, with the photograph's profile and transparency.
+
+    ending: of ENDINGS. A JPEG is as coarse as the photograph's, or of quality 95; transparent parts are white in it.
+    """
+    buffer = io.BytesIO()
+    profile = {"icc_profile": photo.icc_profile} if photo.icc_profile else {}
+    if ending.lower() in (".jpg", ".jpeg"):
+        flat = pixels if photo.alpha is None else _on_white(pixels, photo.alpha)
+        Image.fromarray(flat).save(buffer, "JPEG", **(photo.jpeg or OTHERWISE), **profile)
+    else:
+        whole = pixels if photo.alpha is None else np.dstack([pixels, photo.alpha])
+        options = {"lossless": True} if ending.lower() == ".webp" else {"compress_level": 3}
+        Image.fromarray(whole).save(buffer, ending[1:].upper(), **options, **profile)
+    return buffer.getvalue()

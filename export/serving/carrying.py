@@ -1,0 +1,69 @@
+"""An edit carried up to its photograph inside the graph: simgan_tf/carry.py in TensorFlow's operations.
+Knows no network, no file and no request."""
+
+import tensorflow as tf
+
+from simgan_tf.carry import EPSILON, RADIUS, SMOOTH
+
+ROWS = 64  # of the photograph at a time: 12 float maps of them take 12 MB at 4000 pixels
+
+
+def carry(photo: tf.Tensor, small: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
+    """The edited photograph, [H, W, 3] uint8, within 1 of what `simgan_tf.carry.carry` gives.
+
+    photo: [H, W, 3] uint8.   small, edited: [h, w, 3] float32 in [-1, 1], finite.   The sizes need not be known when
+    the graph is made.
+    """
+    maps = fit(small, edited)  # [12, h, w]
+    height, width = tf.shape(photo)[0], tf.shape(photo)[1]
+    count = tf.shape(maps)[1]
+    left, right, across = _between(tf.shape(maps)[2], width, tf.range(width))
+    maps = tf.gather(maps, left, axis=2) * (1 - across) + tf.gather(maps, right, axis=2) * across  # [12, h, W]
+
+    def rows(first: tf.Tensor) -> tf.Tensor:  # [3, ROWS, W] uint8; beyond the last row, that row again
+        number = tf.minimum(first + tf.range(ROWS), height - 1)
+        above, below, down = _between(count, height, number)
+        down = down[:, None]
+        band = tf.gather(maps, above, axis=1) * (1 - down) + tf.gather(maps, below, axis=1) * down  # [12, ROWS, W]
+        pixels = tf.cast(tf.transpose(tf.gather(photo, number), [2, 0, 1]), tf.float32)
+        change = band[9:] + pixels[0] * band[0:3] + pixels[1] * band[3:6] + pixels[2] * band[6:9]
+        return tf.cast(tf.clip_by_value(pixels + change, 0.0, 255.0) + 0.5, tf.uint8)
+
+    spec = tf.TensorSpec([3, ROWS, None], tf.uint8)
+    bands = tf.map_fn(rows, tf.range(0, height, ROWS), fn_output_signature=spec, parallel_iterations=2)
+    return tf.reshape(tf.transpose(bands, [0, 2, 3, 1]), [-1, width, 3])[:height]
+
+
+def fit(small: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
+    """[12, h, w] float32: nine slopes and three offsets of the change, of pixels 0 to 255 (see simgan_tf/carry.py)."""
+    x = tf.cast(small, tf.float64)
+    x, d = _mean(x, SMOOTH), _mean(tf.cast(edited, tf.float64) - x, SMOOTH)
+    mean_x, mean_d = _mean(x, RADIUS), _mean(d, RADIUS)
+    cov_xx = _mean(_products(x, x), RADIUS) - _products(mean_x, mean_x)
+    cov_xd = _mean(_products(x, d), RADIUS) - _products(mean_x, mean_d)
+    shape = tf.concat([tf.shape(x)[:2], [3, 3]], 0)
+    cov_xx = tf.reshape(cov_xx, shape) + EPSILON * tf.eye(3, dtype=tf.float64)
+    slopes = tf.linalg.solve(cov_xx, tf.reshape(cov_xd, shape))  # [h, w, 3, 3]
+    offsets = mean_d - tf.squeeze(tf.matmul(mean_x[..., None, :], slopes), 2)
+    offsets = 127.5 * (offsets - tf.reduce_sum(slopes, 2))
+    maps = _mean(tf.concat([tf.reshape(slopes, tf.concat([shape[:2], [9]], 0)), offsets], 2), RADIUS)
+    return tf.cast(tf.transpose(maps, [2, 0, 1]), tf.float32)
+
+
+def _products(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """[h, w, 9]: every channel of the first by every one of the second, both [h, w, 3]."""
+    return tf.concat([first[..., i : i + 1] * second for i in range(3)], 2)
+
+
+def _mean(values: tf.Tensor, radius: int) -> tf.Tensor:
+    """Mean over squares of 2 radius + 1 pixels of [h, w, C], of what of them lies inside of the picture."""
+    return tf.nn.avg_pool2d(values[None], 2 * radius + 1, 1, "SAME")[0]
+
+
+def _between(count: tf.Tensor, length: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of pixels `number` of `length` over `count` larger ones: the one before, the one after, share of the latter."""
+    scale = tf.cast(count, tf.float64) / tf.cast(length, tf.float64)
+    place = (tf.cast(number, tf.float64) + 0.5) * scale - 0.5
+    place = tf.clip_by_value(place, tf.constant(0.0, tf.float64), tf.cast(count - 1, tf.float64))
+    before = tf.cast(place, tf.int32)
+    return before, tf.minimum(before + 1, count - 1), tf.cast(place - tf.cast(before, tf.float64), tf.float32)

@@ -1,0 +1,159 @@
+"""An edit of a small picture carried up to the photograph it was made from, at the photograph's own size; numpy alone.
+Knows no model, no file and no TensorFlow; export/serving/carrying.py and export/web/page/carry.js do the same."""
+
+import functools
+
+import numpy as np
+
+SMOOTH = 1  # small pixels, radius of the mean that both small pictures go through before they are compared
+RADIUS = 2  # small pixels, of the window in which one change of colours is fitted
+EPSILON = 1e-3  # of a channel's variance in [-1, 1]: what varies less (4 of 255) is noise and fits nothing
+FEATHER = 1 / 8  # of a box's shorter side, along which an edited part fades into its photograph
+
+Box = tuple[int, int, int, int]  # x, y, width, height in pixels from the top left corner
+
+
+def small_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """(h, w) of the picture that the generator gets: the shorter side is `size`, the aspect is kept.
+
+    Both are multiples of 4, which the generator halves twice; so the aspect may be off by 2 pixels of the small one.
+    """
+    short = min(height, width)
+    h, w = (max(4, 4 * ((side * size + 2 * short) // (4 * short))) for side in (height, width))
+    return h, w
+
+
+def carry(photo: np.ndarray, small: np.ndarray, edited: np.ndarray) -> np.ndarray:
+    """The edited photograph, [H, W, 3] uint8: its own detail in the colours that the generator gave the small one.
+
+    photo: [H, W, 3] uint8.   small, edited: [h, w, 3] float32 in [-1, 1], the photograph as the generator saw it,
+    which is all of it, and what it made of that.   Of any sizes; an edit that changes nothing gives the photograph.
+    small + s (edited - small) as `edited` gives s of the change, exactly.
+    Memory beside the two photographs: 400 bytes a small pixel and a few rows.
+    Raises: ValueError for other shapes or types, or where `edited` is not finite.
+    """
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+        raise ValueError(f"photo is {photo.shape} {photo.dtype}, must be [H, W, 3] uint8.")
+    if small.ndim != 3 or small.shape[2] != 3 or small.shape != edited.shape or not small.size:
+        raise ValueError(f"small is {small.shape}, edited {edited.shape}; both must be [h, w, 3].")
+    if not (np.isfinite(small).all() and np.isfinite(edited).all()):
+        raise ValueError("small or edited has values that are not finite: the model gave no picture.")
+    return _apply(photo, fit(small, edited))
+
+
+def fit(small: np.ndarray, edited: np.ndarray) -> np.ndarray:
+    """The change of colours at every small pixel, [h, w, 4, 3] float32: three rows of slopes A and one of offsets b.
+
+    What changes about a colour x in [-1, 1] is  d(x) = x A + b.  In each window of 2 RADIUS + 1 pixels
+        A = (cov(x, x) + EPSILON 1)^-1 cov(x, d),   b = mean(d) - mean(x) A,   d = edited - small,
+    and a pixel gets the mean A and b of the windows that it is in. Windows end at the picture's edges.
+    Source: He et al., Guided Image Filtering (2013), Eq. 14-16, and Fast Guided Filter (2015) for the low resolution.
+    Differs: the change is fitted, not the edited picture, so that where nothing can be fitted the photograph's detail
+    stays as it is, not flat; both pictures go through a mean of 2 SMOOTH + 1 pixels first: the generator blurs, which
+    would be fitted as less contrast, and it leaves patterns of a pixel or two.
+    """
+    x, d = small.astype(np.float64), edited.astype(np.float64) - small
+    x, d = _mean(x, SMOOTH), _mean(d, SMOOTH)
+    mean_x, mean_d = _mean(x, RADIUS), _mean(d, RADIUS)
+    cov_xx = _mean(x[..., :, None] * x[..., None, :], RADIUS) - mean_x[..., :, None] * mean_x[..., None, :]
+    cov_xd = _mean(x[..., :, None] * d[..., None, :], RADIUS) - mean_x[..., :, None] * mean_d[..., None, :]
+    slopes = np.linalg.solve(cov_xx + EPSILON * np.eye(3), cov_xd)  # [h, w, 3, 3]
+    offsets = mean_d[..., None, :] - mean_x[..., None, :] @ slopes  # [h, w, 1, 3]
+    return _mean(np.concatenate([slopes, offsets], axis=2), RADIUS).astype(np.float32)
+
+
+def put_back(photo: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
+    """The photograph [H, W, 3] uint8 with `part` in the place of `box`, fading in along the box's inner border.
+
+    part: [height, width, 3] uint8 of the box (x, y, width, height).   The border is FEATHER of the box's shorter side;
+    a side that lies on the photograph's own edge has none.
+    Raises: ValueError where the box leaves the photograph, or the part is not of its size.
+    """
+    x, y, width, height = box
+    full_height, full_width = photo.shape[:2]
+    if not (width > 0 and height > 0 and 0 <= x <= full_width - width and 0 <= y <= full_height - height):
+        raise ValueError(f"the box {x},{y},{width},{height} (x, y, width, height) must have sides of 1 or more and lie "
+                         f"inside the photograph of {full_width}x{full_height}.")  # fmt: skip
+    if part.shape != (height, width, 3):
+        raise ValueError(f"the edited part is {part.shape}, must be ({height}, {width}, 3) as its box.")
+    border = FEATHER * min(width, height)
+    down = _fade(height, border, y > 0, y + height < full_height)
+    across = _fade(width, border, x > 0, x + width < full_width)
+    result = photo.copy()
+    for row, share in enumerate(down):  # a row at a time: the box may be a whole large photograph
+        old, new = photo[y + row, x : x + width].astype(np.float32), part[row].astype(np.float32)
+        result[y + row, x : x + width] = old + (share * across)[:, None] * (new - old) + 0.5
+    return result
+
+
+def _fade(side: int, border: float, first: bool, last: bool) -> np.ndarray:
+    """Shares [side] of the new picture: 0 to 1 along `border` pixels at the ends that fade, 1 elsewhere; no corner."""
+    place = np.arange(side, dtype=np.float32) + np.float32(0.5)
+    share = np.ones(side, np.float32)
+    for fades, distance in ((first, place), (last, side - place)):
+        if fades:
+            t = np.minimum(distance / np.float32(border), np.float32(1))
+            share *= t * t * (3 - 2 * t)
+    return share
+
+
+def _apply(photo: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """The photograph changed by maps [h, w, 4, 3], which are interpolated linearly between the small pixels' centres.
+
+    The rows between two rows of small pixels go together: both of those are drawn out to the photograph's width once.
+    """
+    h, w = maps.shape[:2]
+    height, width = photo.shape[:2]
+    # In pixels p = 127.5 (x + 1) the change is p A + 127.5 (b - sum of A's rows); by plane: [h, 4, 3, w].
+    planes = maps.transpose(0, 2, 3, 1).copy()
+    planes[:, 3] = 127.5 * (planes[:, 3] - planes[:, :3].sum(axis=1))
+    upper, lower, down = _between(h, height)
+    left, right, across = _between(w, width)
+
+    @functools.lru_cache(maxsize=2)
+    def drawn_out(row: int) -> np.ndarray:  # [4, 3, W]
+        plane = planes[row]
+        return plane[..., left] + across * (plane[..., right] - plane[..., left])
+
+    result = np.empty_like(photo)
+    ends = [*(np.flatnonzero(np.diff(upper)) + 1), height]
+    top = 0
+    for bottom in ends:
+        above, t = drawn_out(upper[top]), down[top:bottom, None]
+        step = drawn_out(lower[top]) - above
+        pixels = photo[top:bottom].transpose(2, 0, 1).astype(np.float32, order="C")  # [3, rows, W]
+        for c in range(3):
+            value = t * step[3, c]
+            value += above[3, c] + np.float32(0.5)  # the cast to integers cuts off
+            value += pixels[c]
+            for k in range(3):
+                slope = t * step[k, c]
+                slope += above[k, c]
+                slope *= pixels[k]
+                value += slope
+            result[top:bottom, :, c] = np.clip(value, 0, 255, out=value)
+        top = bottom
+    return result
+
+
+def _between(count: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of `length` pixels over `count` larger ones: the one whose centre is before, the one after, share of the latter.
+
+    Beyond the first and last centre the picture goes on as it is there.
+    """
+    place = np.clip((np.arange(length) + 0.5) * count / length - 0.5, 0, count - 1)
+    before = place.astype(np.int64)
+    return before, np.minimum(before + 1, count - 1), (place - before).astype(np.float32)
+
+
+def _mean(values: np.ndarray, radius: int) -> np.ndarray:
+    """Mean over squares of 2 radius + 1 pixels of [h, w, ...], of what of them lies inside of the picture."""
+    for axis in (0, 1):
+        length = values.shape[axis]
+        first = np.maximum(np.arange(length) - radius, 0)
+        last = np.minimum(np.arange(length) + radius + 1, length)
+        sums = np.cumsum(values, axis=axis)
+        sums = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
+        count = (last - first).reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+        values = (sums.take(last, axis) - sums.take(first, axis)) / count
+    return values

@@ -1,0 +1,333 @@
+"""An edit carried up to its photograph: numpy against formulas and a slower second version, TensorFlow and the page's
+JavaScript against numpy."""
+
+import json
+import shutil
+import subprocess
+import tracemalloc
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from export.serving import carrying
+from simgan_tf import carry
+from tests.conftest import ROOT
+
+SIZES = {  # height, width of a photograph and of its small picture
+    "usual": (90, 141, 16, 24),
+    "long": (100, 3000, 16, 480),
+    "upright and long": (640, 33, 320, 16),
+    "smaller than the small one": (9, 13, 16, 24),
+    "of the small one's size": (16, 24, 16, 24),
+    "a row": (1, 50, 4, 20),
+    "one small pixel": (7, 5, 1, 1),
+}
+SPECS = [tf.TensorSpec([None, None, 3], dtype) for dtype in (tf.uint8, tf.float32, tf.float32)]
+in_graph = tf.function(carrying.carry, input_signature=SPECS, autograph=False)
+
+
+def drawn(size, seed=0, flat=()):
+    """(photo, small, edited) of noise; channels of `flat` are the same everywhere in small, so that nothing varies."""
+    height, width, h, w = size
+    draw = np.random.default_rng(seed)
+    photo = draw.integers(0, 256, [height, width, 3], dtype=np.uint8)
+    small, edited = draw.uniform(-1, 1, [2, h, w, 3]).astype(np.float32)
+    small[..., list(flat)] = 0.25
+    return photo, small, edited
+
+
+def node(script, value):
+    """What the lines of `script` over carry.js leave in `answer`; JSON on both ways."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed: the page's JavaScript cannot be run beside Python")
+    module = (ROOT / "export" / "web" / "page" / "carry.js").as_uri()
+    whole = f"""
+        import {{ readFileSync }} from "node:fs";
+        import * as carry from {json.dumps(module)};
+        const value = JSON.parse(readFileSync(0, "utf8"));
+        let answer;
+        {script}
+        process.stdout.write(JSON.stringify(answer));
+    """
+    done = subprocess.run(["node", "--input-type=module", "-e", whole], input=json.dumps(value), capture_output=True,
+                          text=True, timeout=300, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def in_javascript(photo, small, edited, strip=10**9):
+    """carry.js on the same picture, `strip` rows at a time; the alpha bytes have to come back as they went."""
+    height, width = photo.shape[:2]
+    alpha = np.random.default_rng(1).integers(0, 256, [height, width, 1], dtype=np.uint8)
+    value = {"bytes": np.concatenate([photo, alpha], 2).ravel().tolist(), "width": width, "height": height,
+             "small": small.ravel().tolist(), "edited": edited.ravel().tolist(),
+             "w": small.shape[1], "h": small.shape[0], "strip": strip}  # fmt: skip
+    found = node(
+        """
+        const bytes = Uint8ClampedArray.from(value.bytes), { width, height, strip } = value;
+        const fitted = carry.fit(value.small, value.edited, value.w, value.h);
+        for (let top = 0; top < height; top += strip) {
+          const end = Math.min(top + strip, height);
+          carry.apply(fitted, bytes.subarray(4 * width * top, 4 * width * end), width, height, top);
+        }
+        answer = Array.from(bytes);
+        """,
+        value,
+    )
+    found = np.array(found, np.uint8).reshape(height, width, 4)
+    np.testing.assert_array_equal(found[..., 3:], alpha)
+    return found[..., :3]
+
+
+def largest(first, second):
+    assert first.shape == second.shape and first.dtype == second.dtype == np.uint8
+    return int(np.abs(first.astype(int) - second.astype(int)).max())
+
+
+def slowly(small, edited):
+    """Maps of simgan_tf.carry.fit, each window's by least squares: EPSILON of the pixels' number is a row for each
+    slope, and the offset has none."""
+    h, w = small.shape[:2]
+
+    def window(array, row, column, radius):
+        return array[max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1]
+
+    def smooth(array):
+        return np.array([[window(array, i, j, carry.SMOOTH).mean((0, 1)) for j in range(w)] for i in range(h)])
+
+    x, d = smooth(small.astype(np.float64)), smooth(edited.astype(np.float64) - small)
+    fits = np.empty([h, w, 4, 3])
+    for i in range(h):
+        for j in range(w):
+            inputs = window(x, i, j, carry.RADIUS).reshape(-1, 3)
+            outputs = window(d, i, j, carry.RADIUS).reshape(-1, 3)
+            rows = np.concatenate([inputs, np.ones([len(inputs), 1])], 1)
+            ridge = np.sqrt(carry.EPSILON * len(inputs)) * np.eye(4)[:3]
+            fits[i, j] = np.linalg.lstsq(np.concatenate([rows, ridge]), np.concatenate([outputs, np.zeros([3, 3])]))[0]
+    return np.array([[window(fits, i, j, carry.RADIUS).mean((0, 1)) for j in range(w)] for i in range(h)])
+
+
+def at_once(photo, maps):
+    """The photograph under maps, all of it at once, every one of the twelve interpolated by np.interp."""
+    height, width = photo.shape[:2]
+    h, w = maps.shape[:2]
+    rows, columns = ((np.arange(n) + 0.5) * m / n - 0.5 for n, m in ((height, h), (width, w)))
+    full = maps.reshape(h, w, 12).astype(np.float64)
+    full = np.apply_along_axis(lambda line: np.interp(rows, np.arange(h), line), 0, full)
+    full = np.apply_along_axis(lambda line: np.interp(columns, np.arange(w), line), 1, full)
+    full = full.reshape(height, width, 4, 3)
+    x = photo / 127.5 - 1
+    x = x + (x[..., None] * full[..., :3, :]).sum(2) + full[..., 3, :]
+    return np.clip(np.round(127.5 * (x + 1)), 0, 255).astype(np.uint8)
+
+
+# ---- numpy ----
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_an_edit_that_changes_nothing_gives_the_photograph(size):
+    photo, small, _ = drawn(size)
+    np.testing.assert_array_equal(carry.carry(photo, small, small), photo)
+    np.testing.assert_array_equal(in_graph(photo, small, small).numpy(), photo)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_a_change_that_is_the_same_everywhere(size):
+    """40/127.5 more red and 30/127.5 less blue: 40 and 30 of 255, cut off at both ends; nothing of it varies with x."""
+    photo, small, _ = drawn(size)
+    edited = small + np.array([40, 0, -30], np.float32) / 127.5
+    expected = np.clip(photo.astype(int) + [40, 0, -30], 0, 255).astype(np.uint8)
+    assert largest(carry.carry(photo, small, edited), expected) == 0
+    assert largest(in_graph(photo, small, edited).numpy(), expected) == 0
+
+
+def test_swapped_colours_are_swapped_in_the_photographs_detail():
+    """Red rises by 0.08 a column, blue by 0.1 a row, green is even; the edit swaps red and blue.
+
+    A window's variances are 2 * 0.08^2 = 0.0128 and 2 * 0.1^2 = 0.02, its covariance 0: slopes are 0.0128 / 0.0138 and
+    0.02 / 0.021, to which the two means around add nothing on a slope. So a photograph's pixel x over a small one m is
+    m with red and blue swapped, and its differences from m, swapped and times that.
+    """
+    rows, columns = np.mgrid[0:16, 0:24].astype(np.float32)
+    small = np.stack([0.08 * (columns - 12), np.full_like(rows, 0.25), 0.1 * (rows - 8)], axis=2)
+    photo = drawn(SIZES["of the small one's size"])[0]
+    inner = (slice(5, -5), slice(5, -5))  # beyond the reach of the edges, where means are of fewer pixels
+    red, green, blue = np.moveaxis(photo / 127.5 - 1, 2, 0)
+    by_red, by_blue = 0.0128 / 0.0138 * (red - small[..., 0]), 0.02 / 0.021 * (blue - small[..., 2])
+    expected = [red - by_red + by_blue + small[..., 2] - small[..., 0], green,
+                blue - by_blue + by_red + small[..., 0] - small[..., 2]]  # fmt: skip
+    expected = np.clip(np.round(127.5 * (np.stack(expected, axis=2) + 1)), 0, 255).astype(np.uint8)
+    found = carry.carry(photo, small, small[..., ::-1])
+    assert largest(found[inner], expected[inner]) <= 1  # at halves
+    assert (found[inner] != expected[inner]).mean() < 0.01
+
+
+@pytest.mark.parametrize("flat", [(), (1,), (0, 1, 2)])
+def test_fit_is_least_squares_in_every_window(flat):
+    _, small, edited = drawn((1, 1, 7, 10), flat=flat)
+    np.testing.assert_allclose(carry.fit(small, edited), slowly(small, edited), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_in_bands_as_at_once(size):
+    photo, small, edited = drawn(size)
+    found, expected = carry.carry(photo, small, edited), at_once(photo, carry.fit(small, edited))
+    assert largest(found, expected) <= 1  # float32 against float64, at halves
+    assert (found != expected).mean() < 1e-3
+
+
+def test_half_of_a_change_is_half_of_the_edit():
+    """The fit is linear in the change: strength needs no code of its own."""
+    _, small, edited = drawn((1, 1, 12, 9))
+    half = carry.fit(small, small + 0.5 * (edited - small))
+    np.testing.assert_allclose(half, 0.5 * carry.fit(small, edited), atol=1e-6)
+
+
+def test_memory_beside_the_photograph():
+    """6 million pixels: the result is 18 MB; as float32 at once the photograph alone would be 72."""
+    photo, small, edited = drawn((2000, 3000, 128, 192))
+    tracemalloc.start()
+    carry.carry(photo, small, edited)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < photo.nbytes + 700 * 128 * 192 + 10e6
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "expected"),
+    [
+        (3000, 4000, 128, (128, 172)),  # 4000 * 128 / 3000 = 170.7, and 172 is the nearest multiple of 4
+        (4000, 3000, 64, (84, 64)),  # 85.3
+        (100, 3000, 128, (128, 3840)),
+        (500, 501, 256, (256, 256)),  # 256.5
+        (8, 160, 64, (64, 1280)),
+    ],
+)
+def test_small_size(height, width, size, expected):
+    assert carry.small_size(height, width, size) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda photo, small, edited: (photo[..., 0], small, edited), r"photo is \(90, 141\) uint8"),
+        (lambda photo, small, edited: (photo.astype(np.float32), small, edited), r"\(90, 141, 3\) float32"),
+        (lambda photo, small, edited: (photo, small, edited[1:]), r"small is \(16, 24, 3\), edited \(15, 24, 3\)"),
+        (lambda photo, small, edited: (photo, small, edited * np.float32(np.nan)), "not finite"),
+    ],
+)
+def test_what_is_no_edit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        carry.carry(*change(*drawn(SIZES["usual"])))
+
+
+# ---- TensorFlow ----
+
+
+@pytest.mark.parametrize("flat", [(), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_in_the_graph_as_in_numpy(size, flat):
+    photo, small, edited = drawn(size, flat=flat)
+    assert largest(in_graph(photo, small, edited).numpy(), carry.carry(photo, small, edited)) <= 1
+
+
+def test_in_the_graph_over_several_bands_and_sizes_in_one_trace():
+    for size in ((carrying.ROWS, 8, 16, 16), (2 * carrying.ROWS + 1, 8, 16, 16)):
+        photo, small, edited = drawn(size)
+        assert largest(in_graph(photo, small, edited).numpy(), carry.carry(photo, small, edited)) <= 1
+    assert in_graph.experimental_get_tracing_count() == 1
+
+
+# ---- JavaScript ----
+
+
+@pytest.mark.parametrize(("name", "flat"), [(name, ()) for name in SIZES if name != "long"] + [("usual", (0, 1, 2))])
+def test_in_javascript_as_in_numpy(name, flat):
+    photo, small, edited = drawn(SIZES[name], flat=flat)
+    assert largest(in_javascript(photo, small, edited), carry.carry(photo, small, edited)) <= 1
+
+
+def test_strips_in_javascript_are_the_whole():
+    photo, small, edited = drawn(SIZES["usual"])
+    whole = in_javascript(photo, small, edited)
+    assert largest(in_javascript(photo, small, edited, strip=7), whole) == 0
+
+
+def test_nothing_changed_in_javascript():
+    photo, small, _ = drawn(SIZES["usual"])
+    assert largest(in_javascript(photo, small, small), photo) == 0
+
+
+def test_no_number_in_javascript():
+    script = "try { carry.fit([0, 0, 0], [0, NaN, 0], 1, 1); } catch (error) { answer = error.message; }"
+    assert "not numbers" in node(script, {})
+
+
+# ---- a part put back ----
+
+
+def boxes():
+    """Photographs of 40x60 and boxes inside, at an edge, at a corner, all of it, of one pixel."""
+    return [(10, 8, 32, 16), (0, 8, 24, 20), (30, 20, 30, 20), (0, 0, 60, 40), (7, 9, 1, 1), (3, 4, 50, 3)]
+
+
+def test_a_part_fades_in_along_its_border():
+    """A box of 32x16 has a border of 16/8 = 2 pixels: shares t^2 (3 - 2 t) at 0.5/2 and 1.5/2, 5/32 and 27/32."""
+    photo, part = np.zeros([40, 60, 3], np.uint8), np.full([16, 32, 3], 200, np.uint8)
+    result = carry.put_back(photo, part, (10, 8, 32, 16))
+    shares = np.array([5 / 32, 27 / 32, *[1] * 28, 27 / 32, 5 / 32])
+    np.testing.assert_array_equal(result[16, 10:42, 0], np.floor(200 * shares + 0.5))
+    np.testing.assert_array_equal(result[8:24, 20, 1], np.floor(200 * shares[[0, 1, *[2] * 12, -2, -1]] + 0.5))
+    assert result[8, 10, 2] == round(200 * (5 / 32) ** 2)
+    result[8:24, 10:42] = 0
+    assert not result.any() and not photo.any()
+
+
+def test_a_side_on_the_photographs_edge_does_not_fade():
+    photo, part = np.zeros([40, 60, 3], np.uint8), np.full([40, 24, 3], 200, np.uint8)
+    result = carry.put_back(photo, part, (0, 0, 24, 40))
+    assert (result[:, :21] == 200).all() and (np.diff(result[:, 20:25, 0].astype(int)) < 0).all()
+    np.testing.assert_array_equal(carry.put_back(photo, np.full_like(photo, 9), (0, 0, 60, 40)), np.full_like(photo, 9))
+
+
+@pytest.mark.parametrize("box", boxes())
+def test_a_part_that_is_the_same_changes_nothing(box):
+    photo = drawn((40, 60, 4, 4))[0]
+    x, y, width, height = box
+    np.testing.assert_array_equal(carry.put_back(photo, photo[y : y + height, x : x + width], box), photo)
+
+
+@pytest.mark.parametrize("box", boxes())
+def test_a_part_put_back_in_javascript(box):
+    photo, part = drawn((40, 60, 4, 4))[0], drawn((box[3], box[2], 4, 4), seed=1)[0]
+
+    def rgba(pixels):
+        return np.pad(pixels, [(0, 0), (0, 0), (0, 1)], constant_values=255).ravel().tolist()
+
+    named = dict(zip(("x", "y", "width", "height"), box, strict=True))
+    found = node(
+        """
+        const bytes = Uint8ClampedArray.from(value.bytes);
+        carry.putBack(bytes, 60, 40, Uint8ClampedArray.from(value.part), value.box);
+        answer = Array.from(bytes);
+        """,
+        {"bytes": rgba(photo), "part": rgba(part), "box": named},
+    )
+    found = np.array(found, np.uint8).reshape(40, 60, 4)
+    assert largest(found[..., :3], carry.put_back(photo, part, box)) <= 1
+    assert (found[..., 3] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "shape", "message"),
+    [
+        ((40, 10, 21, 10), (10, 21, 3), r"box 40,10,21,10 .* inside the photograph of 60x40"),
+        ((-1, 0, 5, 5), (5, 5, 3), r"box -1,0,5,5 .* inside the photograph of 60x40"),
+        ((0, 0, 0, 5), (5, 0, 3), "sides of 1 or more"),
+        ((0, 0, 5, 6), (5, 6, 3), r"part is \(5, 6, 3\), must be \(6, 5, 3\)"),
+    ],
+)
+def test_a_box_outside_is_refused(box, shape, message):
+    with pytest.raises(ValueError, match=message):
+        carry.put_back(np.zeros([40, 60, 3], np.uint8), np.zeros(shape, np.uint8), box)
