@@ -8,6 +8,7 @@ import numpy as np
 SMOOTH = 1  # small pixels, radius of the mean that both small pictures go through before they are compared
 RADIUS = 2  # small pixels, of the window in which one change of colours is fitted
 EPSILON = 1e-3  # of a channel's variance in [-1, 1]: what varies less (4 of 255) is noise and fits nothing
+LEAST = 8  # pixels, of a side of a box, as of any picture
 FEATHER = 1 / 8  # of a box's shorter side, along which an edited part fades into its photograph
 
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels from the top left corner
@@ -62,6 +63,16 @@ def fit(small: np.ndarray, edited: np.ndarray) -> np.ndarray:
     return _mean(np.concatenate([slopes, offsets], axis=2), RADIUS).astype(np.float32)
 
 
+def require_box(photo: np.ndarray, box: Box) -> Box:
+    """`box` itself. Raises: ValueError where it leaves the photograph [H, W, 3] or is too small to be a picture."""
+    x, y, width, height = box
+    full_height, full_width = photo.shape[:2]
+    if not (min(width, height) >= LEAST and 0 <= x <= full_width - width and 0 <= y <= full_height - height):
+        raise ValueError(f"the box {x},{y},{width},{height} (x, y, width, height) must have sides of {LEAST} or more "
+                         f"and lie inside the photograph of {full_width}x{full_height}.")  # fmt: skip
+    return box
+
+
 def put_back(photo: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
     """The photograph [H, W, 3] uint8 with `part` in the place of `box`, fading in along the box's inner border.
 
@@ -69,11 +80,8 @@ def put_back(photo: np.ndarray, part: np.ndarray, box: Box) -> np.ndarray:
     a side that lies on the photograph's own edge has none.
     Raises: ValueError where the box leaves the photograph, or the part is not of its size.
     """
-    x, y, width, height = box
+    x, y, width, height = require_box(photo, box)
     full_height, full_width = photo.shape[:2]
-    if not (width > 0 and height > 0 and 0 <= x <= full_width - width and 0 <= y <= full_height - height):
-        raise ValueError(f"the box {x},{y},{width},{height} (x, y, width, height) must have sides of 1 or more and lie "
-                         f"inside the photograph of {full_width}x{full_height}.")  # fmt: skip
     if part.shape != (height, width, 3):
         raise ValueError(f"the edited part is {part.shape}, must be ({height}, {width}, 3) as its box.")
     border = FEATHER * min(width, height)

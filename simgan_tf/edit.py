@@ -1,16 +1,17 @@
-"""Edits a picture by a sentence with a trained run; the Editor is what evaluation and export stand on.
+"""Edits photographs by a sentence, at their own size; the Editor is what evaluation and export stand on.
 
-python -m simgan_tf.edit --pretrained=flowers --image=flower.jpg --text="this flower has purple petals" --out=edit.png
+python -m simgan_tf.edit --pretrained=flowers --image=rose.jpg --text="this flower has purple petals" --out=edit.jpg
 """
 
 import dataclasses
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from simgan_tf import configs
-from simgan_tf.system import commands, pictures
+from simgan_tf.system import commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from data.photo import Photo
     from simgan_tf.text.encoders import TextEncoder
 
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp")  # of an edited photograph
 PRETRAINED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained")
 
 
@@ -111,41 +114,83 @@ class Editor:
             self.step = checkpoints.restore_step(run_dir, parts, step)
 
     def __call__(
-        self, picture: "Image.Image | np.ndarray | str", text: str, seed: int = 0
+        self,
+        picture: "Image.Image | np.ndarray | str",
+        text: str,
+        *,
+        seed: int = 0,
+        strength: float = 1.0,
+        box: tuple[int, int, int, int] | None = None,
     ) -> "Image.Image | np.ndarray":
-        """`picture`, changed to what `text` says: a Pillow picture of a Pillow picture or a path, pixels of pixels.
+        """The whole picture at its own size, changed to what `text` says: a Pillow picture, or pixels of pixels.
 
         picture: a path, a Pillow picture, or pixels [H, W, 3] uint8. seed: 0 = the mean edit, each other number gives
-        another one. Raises: as `read` and `embed`.
+        another one. strength: 0 = the picture itself, 1 = the whole change. box: x, y, width, height of the part that
+        is edited, in pixels; it fades into the rest.
+        Raises: FileNotFoundError; ValueError for a picture, a sentence or a box that cannot be used, in one line.
         """
         import numpy as np
         from PIL import Image
 
-        edited = self._edit(self.read(picture), [self.embed(text)], self._noise(2, seed)[1 if seed else 0][None])
-        pixels = pictures.to_pixels(edited[0])
-        return pixels if isinstance(picture, np.ndarray) else Image.fromarray(pixels)
+        from data import photo
 
-    def read(self, picture: "Image.Image | np.ndarray | str") -> "np.ndarray":
-        """A picture as the generator takes it: [S, S, 3] float32 in [-1, 1].
+        embedding = self.embed(text)
+        source = photo.read(picture)
+        pixels = self.edit_pixels(source, embedding, self.noise(2, seed)[1 if seed else 0], strength, box)
+        if isinstance(picture, np.ndarray):
+            return pixels
+        whole = pixels if source.alpha is None else np.dstack([pixels, source.alpha])
+        edited = Image.fromarray(whole)
+        if source.icc_profile:
+            edited.info["icc_profile"] = source.icc_profile
+        return edited
 
-        Any size from 8 pixels and any mode; EXIF rotation is honoured; the central square is kept, at training's scale.
-        Raises: FileNotFoundError; ValueError naming a damaged, tiny or enormous file.
+    def edit_pixels(
+        self,
+        source: "Photo",
+        embedding: "np.ndarray",
+        noise: "np.ndarray",
+        strength: float = 1.0,
+        box: tuple[int, int, int, int] | None = None,
+    ) -> "np.ndarray":
+        """Pixels [H, W, 3] uint8 of the photograph edited at its own size; arguments as of calling the editor.
+
+        The network edits the photograph scaled so that its shorter side is the trained size; `carry` brings the change
+        up to all pixels. embedding: [D] float32. noise: [Z] float32.
+        """
+        from simgan_tf import carry
+
+        pixels, seen = source.pixels, source.seen
+        if box is not None:
+            x, y, width, height = carry.require_box(pixels, box)
+            pixels, seen = (each[y : y + height, x : x + width] for each in (pixels, seen))
+        small = self.small(seen)
+        edited = self._edit(small, [embedding], noise[None])[0]
+        result = carry.carry(pixels, small, small + strength * (edited - small))
+        return result if box is None else carry.put_back(source.pixels, result, box)
+
+    def small(self, pixels: "np.ndarray") -> "np.ndarray":
+        """All of a picture [H, W, 3] uint8 as the network takes it: [h, w, 3] float32 in [-1, 1].
+
+        The shorter side is the trained size; both are multiples of 4.
         """
         import numpy as np
-        import tensorflow as tf
-        from PIL import ImageOps
+        from PIL import Image
 
-        from data import images, pipeline
+        from simgan_tf import carry
 
-        if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-                raise ValueError(f"pixels are {picture.dtype} {list(picture.shape)}; accepted are uint8 [H, W, 3].")
-            pixels = tf.constant(picture)
-        elif isinstance(picture, str | os.PathLike):
-            encoded = images.read_picture(os.fspath(picture))
-            pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        else:
-            pixels = tf.constant(np.asarray(ImageOps.exif_transpose(picture).convert("RGB")))
+        height, width = carry.small_size(*pixels.shape[:2], self.config.image_size)
+        scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+        return np.asarray(scaled) / np.float32(127.5) - 1
+
+    def read(self, picture: "Image.Image | np.ndarray | str") -> "np.ndarray":
+        """The central square of a picture as evaluation sees it: [S, S, 3] float32 in [-1, 1], at training's scale.
+
+        Raises: FileNotFoundError; ValueError naming a damaged, tiny or enormous file.
+        """
+        from data import photo, pipeline
+
+        pixels = photo.read(picture).seen
         return pipeline.centre_crop(pixels, self.config.image_size, self.config.load_size).numpy()
 
     def embed(self, text: str) -> "np.ndarray":
@@ -162,7 +207,7 @@ class Editor:
         The first with the mean code (epsilon = 0), the others with epsilon drawn from `seed`.
         Source: one-to-many generation, Sec. 2.3 and 3.4.
         """
-        return self._edit(image, [self.embed(text)] * samples, self._noise(samples, seed))
+        return self._edit(image, [self.embed(text)] * samples, self.noise(samples, seed))
 
     def interpolate(self, image: "np.ndarray", text: str, to_text: str, steps: int, seed: int = 0) -> "np.ndarray":
         """[steps, S, S, 3]: phi mixed linearly from `text` (first) to `to_text` (last) with one fixed epsilon.
@@ -174,7 +219,7 @@ class Editor:
 
         start, end = self.embed(text), self.embed(to_text)
         share = np.linspace(0.0, 1.0, steps, dtype=np.float32)[:, None]
-        noise = self._noise(2, seed)[1 if seed else 0]
+        noise = self.noise(2, seed)[1 if seed else 0]
         return self._edit(image, (1 - share) * start + share * end, np.tile(noise, (steps, 1)))
 
     def draw_noise(self, count: int, seed: "Sequence[int]") -> "np.ndarray":
@@ -183,7 +228,8 @@ class Editor:
 
         return draw_noise(count, self.method.noise_size, seed).numpy()
 
-    def _noise(self, samples: int, seed: int) -> "np.ndarray":
+    def noise(self, samples: int, seed: int) -> "np.ndarray":
+        """epsilon [samples, Z] of an edit and its other results: the first is zeros, the others are drawn from seed."""
         import numpy as np
 
         noise = self.draw_noise(samples, [seed, 0])
@@ -205,34 +251,47 @@ class Editor:
 
 def define_flags() -> None:
     define_model_flags()
-    flags.DEFINE_string("image", None, "The picture to edit: any size, any mode.", required=True)
-    flags.DEFINE_string("text", None, "What it should show, e.g. 'this flower has purple petals'.", required=True)
-    flags.DEFINE_string("out", None, "Sheet to write, .png or .jpg: source, then the edits.", required=True)
-    flags.DEFINE_integer("samples", 4, "Number of different edits.", lower_bound=1, upper_bound=64)
-    flags.DEFINE_integer("seed", 0, "Seed of the noise; the first sample has none.", lower_bound=0)
-    flags.DEFINE_string("to_text", None, "Second sentence: interpolate from --text to it instead of sampling.")
-    flags.DEFINE_integer("steps", 8, "Pictures of the interpolation.", lower_bound=2, upper_bound=64)
+    flags.DEFINE_multi_string(
+        "image", None, "Photograph to edit: a file, a folder of them, or a pattern such as 'holiday/*.jpg'. Repeat the "
+        "flag for several.", required=True,
+    )  # fmt: skip
+    flags.DEFINE_multi_string("text", [], "What it should show, e.g. 'this flower has purple petals'.")
+    flags.DEFINE_string("texts", None, "File with one sentence a line: each photograph is edited by each of them.")
+    flags.DEFINE_string(
+        "out",
+        None,
+        f"Edited photograph to write ({', '.join(ENDINGS)}); with --to_text also one moving picture (.webp, .gif). A "
+        "name without such an ending is a folder, for several photographs or sentences.",
+        required=True,
+    )
+    flags.DEFINE_integer(
+        "samples", 1, "Different edits: OUT-1, OUT-2 ... The first has no noise.", lower_bound=1, upper_bound=64
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of the noise; 0 = the first edit has none.", lower_bound=0)
+    flags.DEFINE_float("strength", 1.0, "0 = the photograph itself, 1 = the whole change.", 0.0, 1.0)
+    flags.DEFINE_string("box", None, "x,y,w,h in pixels from the top left corner: edit this part alone.")
+    flags.DEFINE_enum(
+        "size", "own", ["own", "model"], "own: the whole photograph at its own size; model: what the network itself "
+        "makes, of its central square."
+    )  # fmt: skip
+    flags.DEFINE_string("sheet", None, "Also write a contact sheet, .png or .jpg: sources and edits, made small.")
+    flags.DEFINE_string("to_text", None, "Second sentence: go from --text to it in --steps pictures.")
+    flags.DEFINE_integer("steps", 8, "Pictures from --text to --to_text.", lower_bound=2, upper_bound=64)
 
 
 def main(argv: list[str]) -> None:
+    from simgan_tf import photographs
+
     values = flags.FLAGS
-    pictures.check_image_name(values.out)
-    run_dir = model_dir(values.run_dir, values.pretrained)
-    editor = Editor(run_dir)
-    unknown = [word for text in (values.text, values.to_text or "") for word in editor.text_encoder.unknown_words(text)]
-    image = editor.read(values.image)
-    if values.to_text is not None:
-        edits = editor.interpolate(image, values.text, values.to_text, values.steps, values.seed)
-        titles = [values.text, *[""] * (len(edits) - 2), values.to_text]
-    else:
-        edits = editor.edit(image, values.text, values.samples, values.seed)
-        titles = [values.text, *[f"sample {i + 1}" for i in range(1, len(edits))]]
-    pictures.save_image(pictures.sheet([[image, *edits]], ["source", *titles]), values.out)
-    if unknown:
-        shown = (word if word.isprintable() else repr(word) for word in dict.fromkeys(unknown))
-        print(f"unknown to the text encoder: {', '.join(shown)}")
-    model = values.pretrained or run_dir
-    print(f"wrote {values.out}: the source and {len(edits)} edits, by {model} at step {editor.step}")
+    model = model_dir(values.run_dir, values.pretrained)
+    wanted = photographs.Wanted(
+        images=tuple(values.image), texts=photographs.sentences(values.text, values.texts), out=values.out,
+        samples=values.samples, seed=values.seed, strength=values.strength, box=photographs.box_of(values.box),
+        size=values.size, sheet=values.sheet, to_text=values.to_text, steps=values.steps,
+    )  # fmt: skip
+    plan = photographs.plan(wanted)  # before anything heavy is loaded: what is wrong with the names is said at once
+    if not photographs.run(Editor(model), wanted, plan):
+        sys.exit(1)
 
 
 def command() -> None:
