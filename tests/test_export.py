@@ -1,10 +1,7 @@
 """Tests of export/ and run_export.py on a tiny untrained run with bent weights, through every loader."""
 
-import dataclasses
 import json
 import os
-import subprocess
-import sys
 import zipfile
 
 import keras
@@ -15,13 +12,10 @@ import tensorflow as tf
 from data import records
 from data.captions import ALPHABET
 from export import export_run, parity, tflite
-from simgan_tf import checkpoints, methods, training
-from simgan_tf.configs.simgan import Config
+from simgan_tf import training
 from simgan_tf.edit import Editor
-from simgan_tf.text import char_cnn_rnn, encoders, kiros
-from simgan_tf.text.released_tokens import Dictionary
-from simgan_tf.text.tokens import Vocabulary
 from tests.tiny import CONFIG, STEP, WORDS, make_run, other_encoder, refused, start, vse_encoder
+
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> str:

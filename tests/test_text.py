@@ -4,8 +4,6 @@ Expected values come from tables, hand sums or a second numpy version."""
 import json
 import math
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np

@@ -4,8 +4,6 @@ Expected values are hand sums or a second numpy version."""
 import functools
 import json
 import os
-import subprocess
-import sys
 import types
 
 import keras
