@@ -3,7 +3,10 @@ PYTHON ?= python3
 RUN ?= runs/demo
 BIN = .venv/bin
 
-.PHONY: demo test slow lint clean
+# One thread of TensorFlow's each, so that two workers fill two cores.
+PYTEST = TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+.PHONY: demo test slow ci lint clean
 
 demo: .venv/ready
 	$(BIN)/python -m data.build --dataset=demo --raw_dir=$(RUN)/raw --out_dir=$(RUN)/records
@@ -25,10 +28,14 @@ demo: .venv/ready
 	@echo "  $(RUN)/export/                    saved_model/ and five .tflite files, with export.json"
 
 test: .venv/ready lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 slow: .venv/ready
-	$(BIN)/python -m pytest --slow
+	$(PYTEST) --slow
+
+# The fast tests, and of the slow ones those marked ci.
+ci: .venv/ready lint
+	$(PYTEST) --ci
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
-"""Options, and fixtures that many files share: a small run made by the commands themselves, a served one."""
+"""Options and fixtures: seeds, a batch, a small run made by the commands themselves, a served model."""
 
+import json
 import os
 
 import keras
@@ -7,21 +8,24 @@ import pytest
 import tensorflow as tf
 
 from data import demo
+from export.web import litert
 from simgan_tf.configs.simgan import Config
-from tests.tiny import EMBEDDING, ROOT, TINY, TINY_FLAGS, random_batch, refused, run  # noqa: F401 - for test files
+from tests.tiny import TINY, TINY_FLAGS, make_run, random_batch, run, vse_encoder
 
 for _name in ("no_proxy", "NO_PROXY"):  # the tests' own servers are asked directly
     os.environ.setdefault(_name, "127.0.0.1,localhost")
 
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--ci", action="store_true", help="also run the slow tests that are marked ci")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--slow"):
-        for item in items:
-            if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
+    for item in items:
+        wanted = config.getoption("--slow") or (config.getoption("--ci") and "ci" in item.keywords)
+        if "slow" in item.keywords and not wanted:
+            item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
 
 
 @pytest.fixture
@@ -38,6 +42,14 @@ def batch() -> dict[str, tf.Tensor]:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def eager():
+    """Steps run operation by operation: of a tiny network 0.3 s each, where compiling one takes 3 s."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")
@@ -75,19 +87,10 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def served_editor(tmp_path_factory):
-    """The Editor of the tiny run of test_export.py, as its `editor`."""
-    import numpy as np
-
+    """The Editor of a tiny untrained run."""
     from simgan_tf.edit import Editor
-    from simgan_tf.text.tokens import Vocabulary
-    from simgan_tf.text.vse import TextEncoder
-    from tests.test_export import WORDS, make_run
 
-    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
-    draw = np.random.default_rng(0)
-    for variable in encoder.variables:
-        variable.assign(draw.normal(size=variable.shape))
-    return Editor(make_run(str(tmp_path_factory.mktemp("run")), encoder))
+    return Editor(make_run(str(tmp_path_factory.mktemp("run")), vse_encoder()))
 
 
 @pytest.fixture(scope="session")
@@ -111,3 +114,19 @@ def served_session(served):
     from export.serving import checks
 
     return checks.Session(served)
+
+
+@pytest.fixture
+def litert_dir(tmp_path) -> str:
+    """A folder laid out as npm lays out the wanted version, small files in it."""
+    modules = tmp_path / "npm" / "node_modules"
+    core, utils = modules / "@litertjs" / "core", modules / "@litertjs" / "wasm-utils"
+    for folder in (core / "dist", core / "wasm", utils / "dist"):
+        folder.mkdir(parents=True)
+    (core / "package.json").write_text(json.dumps({"version": litert.wanted_version()}))
+    (core / "dist" / "index.js").write_text('import { createWasmLib } from "@litertjs/wasm-utils";')
+    (utils / "dist" / "bundle.js").write_text("export {};")
+    for flavour in litert.FLAVOURS:
+        for ending in ("js", "wasm"):
+            (core / "wasm" / f"litert_wasm_{flavour}internal.{ending}").write_bytes(b"\0asm" + flavour.encode())
+    return str(tmp_path / "npm")

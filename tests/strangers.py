@@ -3,7 +3,6 @@
 import collections
 import io
 import os
-import pathlib
 import random
 import re
 import resource
@@ -17,7 +16,8 @@ import zlib
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from tests.tiny import ROOT
+
 MAX_MEMORY = 1000  # MB
 
 
@@ -117,6 +117,35 @@ def mat_packed(part, order="<"):
     """The part packed by zlib, which is a part again."""
     data = zlib.compress(part)
     return struct.pack(order + "II", 15, len(data)) + data
+
+
+def t7_string(text):
+    return struct.pack("<ii", 2, len(text)) + text
+
+
+def t7_tensor(index, values, kind):
+    """A contiguous tensor and its storage: objects number `index` and `index` + 1 of the file."""
+    def named(number, word):
+        name = f"torch.{kind}{word}".encode()
+        return struct.pack("<iii", 4, number, 3) + b"V 1" + struct.pack("<i", len(name)) + name
+
+    strides = np.array(values.strides) // values.itemsize
+    body = struct.pack(f"<i{2 * values.ndim + 1}q", values.ndim, *values.shape, *strides, 1)
+    items = struct.pack("<q", values.size) + values.tobytes()
+    return named(index, "Tensor") + body + named(index + 1, "Storage") + items
+
+
+def t7_table(**fields):
+    """A Lua table of a string, a byte tensor or a float tensor each."""
+    kinds = {"u1": "Byte", "f4": "Float", "f8": "Double"}
+    data, index = struct.pack("<iii", 3, 1, len(fields)), 2
+    for name, value in fields.items():
+        data += t7_string(name.encode())
+        if isinstance(value, bytes):
+            data += t7_string(value)
+        else:
+            data, index = data + t7_tensor(index, value, kinds[value.dtype.str[1:]]), index + 2
+    return data
 
 
 # Memory, and damage

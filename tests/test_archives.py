@@ -17,7 +17,8 @@ import zlib
 import pytest
 
 from data import archives
-from tests.strangers import MAX_MEMORY, ROOT, all_read, fuzz, raw_zip, refused, relabelled, write, zipped
+from tests.strangers import MAX_MEMORY, all_read, fuzz, raw_zip, refused, relabelled, write, zipped
+from tests.tiny import ROOT
 
 CONTENT = [("cub/", b""), ("cub/images/1.jpg", b"one" * 900), ("cub/images/2.jpg", b""),
            ("cub/na\u00efve \u20ac.txt", b"text"),

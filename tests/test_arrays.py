@@ -16,7 +16,6 @@ from tests.strangers import (
     ARRAYS,
     MAT_CLASSES,
     MAX_MEMORY,
-    ROOT,
     all_read,
     fuzz,
     mat,
@@ -30,8 +29,8 @@ from tests.strangers import (
     write,
     zipped,
 )
+from tests.tiny import MINI
 
-MINI = ROOT.parent / "shared" / "data" / "mini"
 READERS = {
     "npy": arrays.load_npy,
     "npz": arrays.load_npz,

@@ -13,7 +13,7 @@ from simgan_tf import estimate
 from simgan_tf.evaluation import colours
 from simgan_tf.methods import step as steps
 from simgan_tf.methods.simgan import SIMGAN
-from tests.conftest import run
+from tests.tiny import run
 
 D = train_step.EMBEDDING
 

@@ -18,9 +18,8 @@ import scipy.io
 from PIL import Image
 
 from data import archives, build, cub, demo, folder, listing, loading, oxford102, records
+from tests.tiny import MINI, ROOT, full_disk, run
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-MINI = ROOT.parent / "shared" / "data" / "mini"
 LABELS = [2, 1, 1, 3, 2, 3, 1, 2]  # of images 1 to 8; class 3 is the test class
 
 
@@ -504,19 +503,11 @@ def test_a_corrupt_picture_stops_the_build_and_leaves_nothing(tmp_path, raw):
     assert [entry.name for entry in tmp_path.iterdir()] == ["raw"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes to stand for a full disk")
 def test_a_full_disk_leaves_nothing(tmp_path, raw):
-    import resource
-
     for number in (1, 2, 3):
         (raw / "jpg" / f"image_{number:05d}.jpg").write_bytes(encode(noise(number, 200, 200), quality=95))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
-    try:
-        with pytest.raises(OSError, match="Cannot write the train records") as caught:
-            build.build("oxford102", str(raw), str(tmp_path / "records"), shards=1)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(50_000), pytest.raises(OSError, match="Cannot write the train records") as caught:
+        build.build("oxford102", str(raw), str(tmp_path / "records"), shards=1)
     assert "\n" not in str(caught.value)
     assert [entry.name for entry in tmp_path.iterdir()] == ["raw"]
 
@@ -595,8 +586,7 @@ def test_demo_set_is_drawn_first_and_brings_masks_and_colours(tmp_path, monkeypa
 
 def test_command_prints_counts_and_the_next_command(tmp_path, own):
     out = tmp_path / "records"
-    command = [sys.executable, "-m", "data.build", "--dataset=folder", f"--raw_dir={own}", f"--out_dir={out}"]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120)
+    done = run("-m", "data.build", "--dataset=folder", f"--raw_dir={own}", f"--out_dir={out}")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["train", "4", "8", "8", "1"] in lines and ["test", "1", "2", "2", "1"] in lines
     assert lines[-1][:5] == ["next:", "python", "-m", "simgan_tf.text.train", f"--records_dir={out}"]

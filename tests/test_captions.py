@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data import captions, tables
-from tests.test_embeddings import t7_table
+from tests.strangers import t7_table
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
 TEXTS = {  # all carriers can hold these: lower case, no punctuation

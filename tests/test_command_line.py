@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.test_layout import ROOT
+from tests.tiny import ROOT
 
 TOY = '''"""Prints a picture's bytes: python toy.py --image=photo.jpg --text="a red flower" --out=edit.png
 Knows nothing else."""

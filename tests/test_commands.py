@@ -15,7 +15,7 @@ from PIL import Image
 
 from simgan_tf import checkpoints
 from simgan_tf.edit import Editor
-from tests.conftest import ROOT, TINY_FLAGS, refused, run
+from tests.tiny import ROOT, TINY_FLAGS, full_disk, refused, run, start
 
 
 def test_training_leaves_a_whole_run_directory(path):
@@ -68,6 +68,8 @@ def test_evaluation_writes_results_and_sheets(path):
     }
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_export_passes_its_own_check(path, tmp_path):
     run(
         "run_export.py",
@@ -117,7 +119,7 @@ def test_bad_input_to_edit(path, tmp_path):
 def test_help_says_what_to_type():
     modules = ("data.build", "simgan_tf.text.train", "simgan_tf.edit", "simgan_tf.evaluation")
     for command in (["run_train.py"], ["run_export.py"], *(["-m", module] for module in modules)):
-        done = run(*command, "--help")  # which also asks for exit code 0
+        done = start(*command, "--help")  # which also asks for exit code 0
         assert "python " in done.stdout and "--" in done.stdout, command
 
 
@@ -214,27 +216,19 @@ def test_a_run_directory_can_be_moved(path, tmp_path, editor):
     np.testing.assert_array_equal(moved.edit(image, "red petals"), editor.edit(image, "red petals"))
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on(path, tmp_path):
     """kill -9 once the first checkpoint is there; the second call must end with an undisturbed run's numbers."""
-
-    def command(run_dir, steps):
-        return [
-            sys.executable,
-            "run_train.py",
-            *TINY_FLAGS,
-            f"--records_dir={path / 'records'}",
-            f"--run_dir={run_dir}",
-            f"--steps={steps}",
-            "--log_every=1",
-            "--sample_every=0",
-            "--checkpoint_every=5",
-        ]
-
     runs = [tmp_path / "whole", tmp_path / "killed"]
+    whole, broken = (
+        ["run_train.py", *TINY_FLAGS, f"--records_dir={path / 'records'}", f"--run_dir={run_dir}", "--steps=40",
+         "--log_every=1", "--sample_every=0", "--checkpoint_every=5"] for run_dir in runs
+    )  # fmt: skip
     for run_dir in runs:
         shutil.copytree(path / "run" / "text_encoder", run_dir / "text_encoder")
-    subprocess.run(command(runs[0], 40), cwd=ROOT, check=True, capture_output=True)
-    killed = subprocess.Popen(command(runs[1], 40), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run(*whole)
+    killed = subprocess.Popen([sys.executable, *broken], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 120
     while not (runs[1] / "checkpoints" / "ckpt-5.index").exists():
         assert time.monotonic() < until and killed.poll() is None
@@ -242,7 +236,7 @@ def test_a_run_killed_at_any_moment_goes_on(path, tmp_path):
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert not (runs[1] / "checkpoints" / "ckpt-40.index").exists()
-    subprocess.run(command(runs[1], 40), cwd=ROOT, check=True, capture_output=True)
+    run(*broken)
     rows = [[json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()] for run_dir in runs]
     for a, b in zip(*rows, strict=True):
         del a["images_per_second"], b["images_per_second"]
@@ -255,29 +249,16 @@ def test_a_run_killed_at_any_moment_goes_on(path, tmp_path):
             np.testing.assert_array_equal(first.get_tensor(name), second.get_tensor(name), err_msg=name)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_a_full_disk_ends_training_in_one_line(path, tmp_path):
     """Files may grow to 64 KB: the checkpoint does not fit. No checkpoint may look finished afterwards."""
     run_dir = tmp_path / "run"
     shutil.copytree(path / "run" / "text_encoder", run_dir / "text_encoder")
-    limit = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536)); "
-        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); sys.argv = sys.argv[1:]; "
-        "runpy.run_path('run_train.py', run_name='__main__')"
-    )
-    done = run(
-        "-c",
-        limit,
-        "run_train.py",
-        *TINY_FLAGS,
-        f"--records_dir={path / 'records'}",
-        f"--run_dir={run_dir}",
-        "--steps=2",
-        "--sample_every=0",
-        "--width=32",
-        check=False,
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+    with full_disk(65536):
+        done = run("run_train.py", *TINY_FLAGS, f"--records_dir={path / 'records'}", f"--run_dir={run_dir}",
+                   "--steps=2", "--sample_every=0", "--width=32", check=False)  # fmt: skip
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: ")
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         Editor(str(run_dir))
     assert {p.name for p in run_dir.iterdir()} == {

@@ -3,10 +3,7 @@
 import io
 import json
 import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,9 +12,8 @@ from PIL import Image
 
 from data import build, doctor, inspection, records
 from data.report import Report
+from tests.tiny import MINI, run
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-MINI = ROOT.parent / "shared" / "data" / "mini"
 CLASSES = {"001.Auk": 3, "002.Jay": 2, "003.Wren": 4, "004.Tern": 2}  # pictures of each; the last two are for testing
 
 
@@ -377,18 +373,11 @@ def test_dataset_json_that_lies_is_told(built, capsys):
 
 
 def test_command_prints_the_report_and_its_exit_code_says_whether_to_go_on(cub):
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "data.doctor", "--dataset=cub", *options],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for options in ([f"--raw_dir={cub}", "--test_share=0.5"], [f"--raw_dir={cub / 'none'}"])
-    ]  # fmt: skip
-    (good, _), (bad, errors) = (run.communicate(timeout=120) for run in runs)
-    assert [run.returncode for run in runs] == [0, 1] and "Traceback" not in errors
+    good = run("-m", "data.doctor", "--dataset=cub", f"--raw_dir={cub}", "--test_share=0.5").stdout
+    bad = run("-m", "data.doctor", "--dataset=cub", f"--raw_dir={cub / 'none'}", check=False)
     command = f"python -m data.build --dataset=cub --raw_dir={cub} --test_share=0.5 --out_dir=records/cub"
     assert good.splitlines()[-1] == f"next: {command}"
-    assert "next: No '" in bad
+    assert bad.returncode == 1 and "next: No '" in bad.stdout
 
 
 def test_mini_sets_can_be_built(capsys):

@@ -5,7 +5,6 @@ import json
 import math
 import pickle
 import re
-import struct
 import types
 
 import numpy as np
@@ -15,6 +14,7 @@ import tensorflow as tf
 from data import captions, embeddings, records
 from simgan_tf.text import embed, encoders, vse
 from simgan_tf.text.tokens import Vocabulary
+from tests.strangers import t7_table
 
 KEYS = {"train": ["Auk_0001_7", "Auk_0002_9", "Wren_0001_3"], "test": ["Jay_0005_1", "Jay_0006_2"]}
 FOLDERS = {"Auk": "008.Auk", "Wren": "021.Wren", "Jay": "105.Jay"}
@@ -48,22 +48,6 @@ def write_stackgan(folder, protocol=2, as_array=False, change=lambda split, name
     return str(folder)
 
 
-def t7_string(text):
-    return struct.pack("<ii", 2, len(text)) + text
-
-
-def t7_tensor(index, values, kind):
-    """A contiguous tensor and its storage: objects number `index` and `index` + 1 of the file."""
-    def named(number, word):
-        name = f"torch.{kind}{word}".encode()
-        return struct.pack("<iii", 4, number, 3) + b"V 1" + struct.pack("<i", len(name)) + name
-
-    strides = np.array(values.strides) // values.itemsize
-    body = struct.pack(f"<i{2 * values.ndim + 1}q", values.ndim, *values.shape, *strides, 1)
-    items = struct.pack("<q", values.size) + values.tobytes()
-    return named(index, "Tensor") + body + named(index + 1, "Storage") + items
-
-
 def t7_characters(texts):
     """[201, captions] uint8, 1-based places in the alphabet, 0 after the end."""
     columns = np.zeros((201, len(texts)), np.uint8)
@@ -71,19 +55,6 @@ def t7_characters(texts):
         for i, character in enumerate(text):
             columns[i, j] = captions.ALPHABET.index(character) + 1
     return columns
-
-
-def t7_table(**fields):
-    """A Lua table of a string, a byte tensor or a float tensor each."""
-    kinds = {"u1": "Byte", "f4": "Float", "f8": "Double"}
-    data, index = struct.pack("<iii", 3, 1, len(fields)), 2
-    for name, value in fields.items():
-        data += t7_string(name.encode())
-        if isinstance(value, bytes):
-            data += t7_string(value)
-        else:
-            data, index = data + t7_tensor(index, value, kinds[value.dtype.str[1:]]), index + 2
-    return data
 
 
 def write_t7(folder, **changes):

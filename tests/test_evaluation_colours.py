@@ -13,9 +13,8 @@ from data import painter
 from data.pipeline import Split
 from simgan_tf.evaluation import colours
 from simgan_tf.evaluation.__main__ import measure_words
-from tests.conftest import ROOT, refused, run
+from tests.tiny import MINI, refused, run
 
-MINI = ROOT.parent / "shared" / "data" / "mini"
 READ = ("red", "yellow", "purple", "white", "pink", "orange")  # drawn flowers have blue and green too
 
 

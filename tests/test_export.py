@@ -1,10 +1,7 @@
 """Tests of export/ and run_export.py on a tiny untrained run with bent weights, through every loader."""
 
-import dataclasses
 import json
 import os
-import subprocess
-import sys
 import zipfile
 
 import keras
@@ -15,53 +12,14 @@ import tensorflow as tf
 from data import records
 from data.captions import ALPHABET
 from export import export_run, parity, tflite
-from simgan_tf import checkpoints, methods, training
-from simgan_tf.configs.simgan import Config
+from simgan_tf import training
 from simgan_tf.edit import Editor
-from simgan_tf.text import char_cnn_rnn, encoders, kiros
-from simgan_tf.text.released_tokens import Dictionary
-from simgan_tf.text.tokens import Vocabulary
-from simgan_tf.text.vse import TextEncoder
-
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CONFIG = Config(image_size=16, load_size=20, width=4, units=1, ca_size=5, d_width=4, text_size=4, batch_size=2)
-WORDS = ["this", "flower", "has", "red", "blue", "petals", "yellow", "the", "of", "are", "pink"]
-STEP = 7
+from tests.tiny import CONFIG, STEP, WORDS, make_run, other_encoder, refused, start, vse_encoder
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> str:
-    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
-    draw = np.random.default_rng(0)
-    for variable in encoder.variables:
-        variable.assign(draw.normal(size=variable.shape))
-    return make_run(str(tmp_path_factory.mktemp("run")), encoder)
-
-
-def make_run(directory: str, encoder: encoders.TextEncoder, **switches: object) -> str:
-    """A run of step 7, of CONFIG with some switches.
-
-    Its generator uses its whole range, and its moving statistics are far from 0 and 1.
-    """
-    draw = np.random.default_rng(1)
-    encoder.save(os.path.join(directory, "text_encoder"))
-    config = dataclasses.replace(CONFIG, **switches)
-    training.write_config(directory, config, {"fingerprint": "none"}, encoder.fingerprint)
-    method = methods.build(config, encoder, 1)
-    for variable in method.generator.variables:
-        shape = variable.shape
-        if variable.name == "variance":
-            variable.assign(draw.uniform(0.3, 3.0, shape))
-        elif variable.name == "gamma":
-            variable.assign(draw.uniform(0.7, 1.3, shape))
-        elif len(shape) == 1:
-            variable.assign(draw.normal(0.0, 0.5, shape))
-        else:
-            fan_in = np.prod(shape[:-1])
-            variable.assign(draw.normal(0.0, np.sqrt(2 / fan_in), shape))
-    checkpoint = checkpoints.checkpoint_of(method.variables(), step=tf.Variable(STEP, dtype=tf.int64))
-    tf.train.CheckpointManager(checkpoint, os.path.join(directory, "checkpoints"), 3).save(checkpoint_number=STEP)
-    return directory
+    return make_run(str(tmp_path_factory.mktemp("run")), vse_encoder())
 
 
 @pytest.fixture(scope="module")
@@ -159,22 +117,6 @@ def test_conversion_leaves_keras_as_it_was(tmp_path, editor, inputs, capfd):
     assert os.listdir(tmp_path) == ["m.tflite"]
 
 
-def random_arrays(shapes: dict[str, str], sizes: dict[str, int]) -> dict[str, np.ndarray]:
-    """Arrays of a released encoder, large enough for every word to matter."""
-    draw = np.random.default_rng(2)
-    letters = {key: text.split() if " " in text or text in sizes else list(text) for key, text in shapes.items()}
-    return {key: draw.normal(0.0, 0.8, [sizes[letter] for letter in each]).astype(np.float32)
-            for key, each in letters.items()}  # fmt: skip
-
-
-def other_encoder(kind: str) -> encoders.TextEncoder:
-    if kind == "char_cnn_rnn":
-        sizes = {"4": 4, "A": 70, "F1": 5, "F2": 6, "C": 4, "D": 6, "G": 12, "H": 8}
-        return char_cnn_rnn.CharCnnRnn(random_arrays(char_cnn_rnn.SHAPES["gru"], sizes))
-    sizes = {"V": len(WORDS) + 3, "E": 4, "D": 6, "G": 12, "I": 3}
-    return kiros.Kiros(Dictionary([*WORDS, "."]), random_arrays(kiros.SHAPES, sizes), length=12, phi_scale=2.0)
-
-
 @pytest.mark.parametrize("kind, packed", [
     ("kiros", {"tokenisation": "spaces", "length": 12, "vocabulary": "vocabulary.txt", "padding": 0, "end": 1,
                "unknown": 2, "lower_case": True}),
@@ -267,18 +209,13 @@ def test_compare():
         parity.compare("x", got[:, :3], expected, (9.0, 9.0))
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "run_export.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_command(tmp_path, run_dir):
     """The whole command: nothing on stderr but the progress bar, a table, and a second export replaces the first."""
     out_dir = tmp_path / "out"
     os.makedirs(out_dir / "saved_model" / "1")
     (out_dir / "export.json").write_text(json.dumps({"step": 1}))
-    done = run(f"--run_dir={run_dir}", f"--out_dir={out_dir}", "--formats=tflite", "--variants=float32")
-    assert done.returncode == 0, done.stderr
+    done = start("run_export.py", f"--run_dir={run_dir}", f"--out_dir={out_dir}", "--formats=tflite",
+                 "--variants=float32")  # fmt: skip
     shown = done.stderr.replace("\r", "\n").splitlines()
     assert [line for line in shown if line.strip() and not line.startswith("exporting")] == []
     assert "LiteRT embed + edit" in done.stdout and "in place of the export of step 1" in done.stdout
@@ -294,9 +231,7 @@ def test_bad_input_is_one_line(tmp_path, run_dir, editor):
         ([f"--run_dir={run_dir}", f"--out_dir={tmp_path}/full"], "exists and is no export"),
         ([f"--run_dir={run_dir}", "--variants=int8"], "variants=int8 takes its ranges from training pictures"),
     ):
-        done = run(*arguments)
-        assert done.returncode == 1 and done.stdout == ""
-        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and message in done.stderr
+        assert message in refused("run_export.py", *arguments)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
     fresh = str(tmp_path / "fresh")
     editor.text_encoder.save(os.path.join(fresh, "text_encoder"))

@@ -2,12 +2,12 @@
 
 import ast
 import dataclasses
-import pathlib
 import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests.tiny import ROOT
+
 SYSTEM = {"simgan_tf.system"}  # flags, quiet, whole files, pictures: what everybody may take
 ALLOWED = {  # module or package -> what of ours it may import, beside itself
     "simgan_tf.system": set(),

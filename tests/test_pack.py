@@ -22,9 +22,7 @@ from simgan_tf.edit import Editor
 from simgan_tf.text import stored
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
-from tests.conftest import ROOT, refused, run
-from tests.test_export import CONFIG, WORDS
-from tests.test_web import litert_dir  # noqa: F401 - a fixture
+from tests.tiny import CONFIG, ROOT, WORDS, refused, run
 
 CONFIG = dataclasses.replace(CONFIG, ca_size=8, sentences=("this flower has red petals", "the petals are yellow"))
 STEPS = (3, 7)
@@ -361,7 +359,7 @@ def test_installed_edit(installed, tmp_path):
     assert "wrote b.png: the source and 4 edits, by tiny at step 7" in said and (tmp_path / "b.png").is_file()
 
 
-def test_installed_page(installed, tmp_path, litert_dir):  # noqa: F811
+def test_installed_page(installed, tmp_path, litert_dir):
     """One command from a model without a .tflite to a page with one, which nothing is left of in the package."""
     before = content(os.path.join(installed, "simgan_tf", "pretrained"))
     said = from_installed(installed, tmp_path, "-m", "export.web", "--pretrained=tiny", "--out_dir=site",
@@ -374,7 +372,7 @@ def test_installed_page(installed, tmp_path, litert_dir):  # noqa: F811
     assert content(os.path.join(installed, "simgan_tf", "pretrained")) == before
 
 
-def test_page_with_photographs(packed, tmp_path, litert_dir):  # noqa: F811
+def test_page_with_photographs(packed, tmp_path, litert_dir):
     """The .tflite of another run may be taken; the photographs bring the file that names their authors."""
     made = tmp_path / "made"
     made.mkdir()

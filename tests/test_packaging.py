@@ -12,7 +12,7 @@ import pytest
 
 from export import variants
 from simgan_tf.system import commands
-from tests.test_layout import ROOT
+from tests.tiny import ROOT
 
 tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has no reader of pyproject.toml")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

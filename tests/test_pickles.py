@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from data.readers import pickles
-from tests.strangers import ARRAYS, MAX_MEMORY, ROOT, all_read, fuzz, refused, same, write
+from tests.strangers import ARRAYS, MAX_MEMORY, all_read, fuzz, refused, same, write
+from tests.tiny import ROOT
 
 ATTNGAN = ROOT.parent / "realdata" / "cub" / "attngan_birds"
 

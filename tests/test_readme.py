@@ -1,7 +1,6 @@
 """The README against the code: every deviation has its line, every command its flags, every picture its file."""
 
 import functools
-import pathlib
 import re
 import shlex
 
@@ -21,8 +20,8 @@ from simgan_tf.evaluation import __main__ as evaluation
 from simgan_tf.evaluation import colours
 from simgan_tf.text import embed, nearest
 from simgan_tf.text import train as text
+from tests.tiny import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = {"benchmarks.inference": inference, "benchmarks.train_step": train_step,
             "data.archives": archives, "data.build": build, "data.doctor": doctor, "simgan_tf.text.embed": embed,

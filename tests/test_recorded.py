@@ -11,7 +11,7 @@ from data import pipeline, records
 from simgan_tf.text.recorded import Recorded, require_same
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
-from tests.conftest import TINY_FLAGS, refused, run
+from tests.tiny import TINY_FLAGS, refused, run
 
 CAPTIONS = [("a red flower", "petals of red"), ("a white flower", "a white flower too")]
 

@@ -13,7 +13,7 @@ from export import cpp_loader, parity, saved_model
 from export.serving import checks, client
 from simgan_tf.edit import Editor
 from simgan_tf.system.pictures import to_pixels
-from tests.test_export import make_run, other_encoder
+from tests.tiny import make_run, other_encoder, picture_files
 
 TEXTS = ["this flower has red petals", "BLUE, flower!", "the petals are pink"]
 RED, BLUE = "this flower has red petals", "this flower has blue petals"
@@ -43,18 +43,6 @@ def inputs(editor) -> parity.Cases:
 def cpp(directory) -> cpp_loader.SavedModel:
     """The C++ loader in this process, for many small requests; the gate itself runs in a process without TensorFlow."""
     return cpp_loader.SavedModel(directory)
-
-
-def files_of(count: int, seed: int = 0) -> list[bytes]:
-    """Pictures of different sizes, JPEG, PNG and WebP in turns."""
-    draw, made = np.random.default_rng(seed), []
-    for i in range(count):
-        small = Image.fromarray(draw.integers(0, 255, [4, 4, 3]).astype(np.uint8))
-        buffer = io.BytesIO()
-        form = ("JPEG", "PNG", "WEBP")[i % 3]
-        small.resize((30 + 7 * i, 50 - 3 * i), Image.Resampling.BICUBIC).save(buffer, form, lossless=True)
-        made.append(buffer.getvalue())
-    return made
 
 
 def live(editor: Editor, data: bytes, embedding: np.ndarray, noise: np.ndarray) -> np.ndarray:
@@ -102,7 +90,7 @@ def test_no_weight_is_saved_twice(directory, editor):
 
 def test_same_pngs_by_every_loader(directory, editor, session):
     """Mixed sizes and formats in one batch, seeds 0, 5 and -3: equal bytes by all, one level from the live model."""
-    data, seeds = files_of(3), np.array([0, 5, -3], np.int32)
+    data, seeds = picture_files(3), np.array([0, 5, -3], np.int32)
     request = {"image_bytes": data, "text": TEXTS, "seed": seeds}
     by_session = session.run("serving_default", **request)["png_bytes"].tolist()
     (by_process,) = checks.run_cpp_loader(directory, [("serving_default", request)])
@@ -118,7 +106,7 @@ def test_same_pngs_by_every_loader(directory, editor, session):
 
 def test_same_pngs_as_the_live_folded_model(editor, session):
     """The folded generator in Python, its input read by the live pipeline: byte for byte the served PNG."""
-    (data,) = files_of(1)
+    (data,) = picture_files(1)
     folded = saved_model.folding.Folded(editor.method.generator)
     specs = [tf.TensorSpec([None, 16, 16, 3]), tf.TensorSpec([None, 6]), tf.TensorSpec([None, 5])]
     edit = tf.function(folded.__call__, input_signature=specs, autograph=False)
@@ -129,7 +117,7 @@ def test_same_pngs_as_the_live_folded_model(editor, session):
 
 
 def test_seed_and_steps_may_be_left_out(session, cpp):
-    data = files_of(2)
+    data = picture_files(2)
     given = session.run("serving_default", image_bytes=data, text=TEXTS[:2], seed=[0, 0])["png_bytes"].tolist()
     assert session.run("serving_default", image_bytes=data, text=TEXTS[:2])["png_bytes"].tolist() == given
     assert session.run("serving_default", image_bytes=data, text=TEXTS[:2], seed=[0])["png_bytes"].tolist() == given
@@ -140,7 +128,7 @@ def test_seed_and_steps_may_be_left_out(session, cpp):
 
 def test_interpolation(editor, session):
     """phi mixed linearly from the first sentence to the last; rows with fewer steps end in empty strings."""
-    data = files_of(2)
+    data = picture_files(2)
     made = session.run("interpolate", image_bytes=data, text=[RED, BLUE], to_text=[BLUE, RED], steps=[3, 5],
                        seed=[0, 4])["png_bytes"]  # fmt: skip
     assert made.shape == (2, 5) and [len(png) > 0 for png in made[0]] == [True] * 3 + [False] * 2
@@ -166,7 +154,7 @@ BAD_ROWS = [
 @pytest.mark.parametrize("change, message", BAD_ROWS, ids=[message for _, message in BAD_ROWS])
 def test_bad_row_is_named_and_the_model_lives(session, cpp, change, message):
     """By both loaders: INVALID_ARGUMENT with the row, and the next good request is answered as before."""
-    data = files_of(3)
+    data = picture_files(3)
     good = {"image_bytes": data, "text": TEXTS}
     before = session.run("serving_default", **good)["png_bytes"].tolist()
     bad = {name: [values[0], change.get(name, values[1]), values[2]] for name, values in good.items()}
@@ -211,7 +199,7 @@ def test_bad_numbers_are_refused(cpp):
 
 
 def test_bad_lists_are_refused(cpp):
-    data = np.array([*files_of(2), None], object)[:-1]
+    data = np.array([*picture_files(2), None], object)[:-1]
     good = {"image_bytes": data, "text": np.array([RED, BLUE])}
     ways = {**good, "to_text": np.array([BLUE, RED])}
     number = np.array([0], np.int32)

@@ -16,8 +16,7 @@ import tensorflow as tf
 from export.serving import checks, client, deployment
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
-from tests.conftest import refused, run
-from tests.test_saved_model import files_of
+from tests.tiny import picture_files, refused, run
 
 pytest.importorskip("tensorflow_serving", reason="pip install --no-deps tensorflow-serving-api~=2.21.0")
 
@@ -45,7 +44,7 @@ def addresses(double):
 
 @pytest.fixture(scope="module")
 def picture() -> bytes:
-    return files_of(1)[0]
+    return picture_files(1)[0]
 
 
 @pytest.mark.parametrize("kind", PROTOCOLS)

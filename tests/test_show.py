@@ -1,17 +1,14 @@
 """The contact sheet: which records are drawn, where pictures and words stand, what is refused."""
 
 import io
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data import records, show
+from tests.tiny import refused, run
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 COLOURS = [(200, 40, 40), (40, 160, 40), (40, 60, 200), (220, 200, 30), (150, 40, 160)]
 
 
@@ -79,16 +76,10 @@ def test_pictures_that_cannot_be_decoded_and_bad_sizes_are_refused():
 
 
 def test_command_writes_a_sheet(records_dir, tmp_path):
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "data.show", f"--records_dir={records_dir}", f"--out={tmp_path / name}", *more],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for name, *more in (("sheet.png", "--count=3", "--columns=3"), ("sheet.txt",))
-    ]  # fmt: skip
-    (said, errors), (_, refusal) = (run.communicate(timeout=120) for run in runs)
-    assert runs[0].returncode == 0 and "3 pictures of train" in said, errors
+    command = ["-m", "data.show", f"--records_dir={records_dir}"]
+    done = run(*command, f"--out={tmp_path / 'sheet.png'}", "--count=3", "--columns=3")
+    assert "3 pictures of train" in done.stdout
     with Image.open(tmp_path / "sheet.png") as page:
         assert page.width == 8 + 3 * (224 + 8)
-    assert runs[1].returncode == 1 and refusal.startswith("error:") and "must end in .png" in refusal
-    assert refusal.count("\n") == 1 and not (tmp_path / "sheet.txt").exists()
+    assert "must end in .png" in refused(*command, f"--out={tmp_path / 'sheet.txt'}")
+    assert not (tmp_path / "sheet.txt").exists()

@@ -13,6 +13,8 @@ from simgan_tf.methods.simgan import SIMGAN, Discriminator, Generator
 from simgan_tf.methods.step import Adam, correlation, draw_noise, mismatched, train_step
 from tests.tiny import TINY, phi, random_batch
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 def leaves(network):
     """Every layer of a network that holds no other layer, in the order of definition."""
@@ -409,6 +411,7 @@ def plain_variables(network):
 
 def test_one_whole_step_against_plain_tensorflow(batch):
     """Terms, gradients and updates of both networks: D first on a constant x_hat, then G through the updated D."""
+    tf.config.run_functions_eagerly(False)  # compiled, as in a training
     method = method_of()
     g, d = plain_variables(method.generator), plain_variables(method.discriminator)
     x, text = batch["image"], batch["embedding"]

@@ -4,8 +4,6 @@ Expected values come from tables, hand sums or a second numpy version."""
 import json
 import math
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -18,6 +16,7 @@ from simgan_tf.text import training as train_lib
 from simgan_tf.text import vse
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
+from tests.tiny import run
 
 CAPTIONS = ["this flower has red petals", "this flower has blue petals", "a red flower with 5 petals"]
 
@@ -352,11 +351,10 @@ def test_the_command_trains_once(tmp_path):
     info = {"format_version": 1, "dataset": "toy", "shards": 1, "splits": parts, "fingerprint": "none"}
     records.write_info(str(tmp_path), info)
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "simgan_tf.text.train", f"--records_dir={tmp_path}", f"--run_dir={run_dir}",
+    command = ["-m", "simgan_tf.text.train", f"--records_dir={tmp_path}", f"--run_dir={run_dir}",
                "--dim=6", "--word_dim=4", "--length=5", "--steps=3", "--batch_size=64", "--image_size=16",
                "--image_width=2"]  # fmt: skip
-    first = subprocess.run(command, capture_output=True, text=True)
-    assert first.returncode == 0, first.stderr
+    first = run(*command)
     assert "median rank" in first.stdout and "test split: 6 pictures, 2 sentences each" in first.stdout
     assert "--batch_size=64 is above the 20 pictures to train on: 20 is taken" in first.stdout
     folders = f"--records_dir={tmp_path} --run_dir={run_dir}"
@@ -369,6 +367,6 @@ def test_the_command_trains_once(tmp_path):
     rows = [json.loads(line) for line in (run_dir / "text_metrics.jsonl").read_text().splitlines()]
     assert rows[0]["step"] == 3 and set(rows[-1]["final"]) == {"validation", "test"}
     written = (run_dir / "text_encoder" / "weights.npz").stat().st_mtime_ns
-    second = subprocess.run(command, capture_output=True, text=True)
-    assert second.returncode == 0 and "is there already (dim 6, 9 words)" in second.stdout
+    second = run(*command)
+    assert "is there already (dim 6, 9 words)" in second.stdout
     assert (run_dir / "text_encoder" / "weights.npz").stat().st_mtime_ns == written

@@ -26,9 +26,7 @@ from export import (
     variants,
 )
 from simgan_tf.edit import Editor
-from simgan_tf.text.tokens import Vocabulary
-from simgan_tf.text.vse import TextEncoder
-from tests.test_export import ROOT, WORDS, make_run, other_encoder
+from tests.tiny import ROOT, make_run, other_encoder, vse_encoder
 
 NAMES = {name: value for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 TYPES = {schema.TensorType.FLOAT32: "float32", schema.TensorType.FLOAT16: "float16", schema.TensorType.INT8: "int8"}
@@ -36,11 +34,7 @@ TYPES = {schema.TensorType.FLOAT32: "float32", schema.TensorType.FLOAT16: "float
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> str:
-    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9, phi_scale=1.5)
-    draw = np.random.default_rng(0)
-    for variable in encoder.variables:
-        variable.assign(draw.normal(size=variable.shape))
-    return make_run(str(tmp_path_factory.mktemp("run")), encoder)
+    return make_run(str(tmp_path_factory.mktemp("run")), vse_encoder(phi_scale=1.5))
 
 
 @pytest.fixture(scope="module")

@@ -112,6 +112,7 @@ def test_restore_refuses_a_checkpoint_that_lacks_a_variable(uninterrupted):
         checkpoints.restore_parts(run_dir, {"generator": other})
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_non_finite_term_stops_the_run_and_keeps_the_last_checkpoint(tmp_path):
     """The fifth batch holds a NaN: the run must name step 5 and keep the checkpoint of step 3."""
 
@@ -128,6 +129,7 @@ def test_a_non_finite_term_stops_the_run_and_keeps_the_last_checkpoint(tmp_path)
     assert training.train(fresh(TINY), batches, TINY, str(tmp_path), IMAGES) == 6
 
 
+@pytest.mark.usefixtures("eager")
 def test_non_finite_variables_are_never_saved(tmp_path):
     method = fresh(dataclasses.replace(TINY, checkpoint_every=1))
 
@@ -142,6 +144,7 @@ def test_non_finite_variables_are_never_saved(tmp_path):
         checkpoints.latest_checkpoint(str(tmp_path))
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves(tmp_path, number, capsys):
     def interrupted(step):
@@ -157,6 +160,7 @@ def test_a_signal_saves_and_leaves(tmp_path, number, capsys):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.usefixtures("eager")
 def test_rows_after_the_last_checkpoint_are_forgotten(tmp_path):
     """A killed run wrote rows 4 and half of 5 after its checkpoint at 3."""
     training.train(fresh(TINY), batches, dataclasses.replace(TINY, steps=3), str(tmp_path), IMAGES)
@@ -166,6 +170,7 @@ def test_rows_after_the_last_checkpoint_are_forgotten(tmp_path):
     assert [row["step"] for row in rows(str(tmp_path))] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.usefixtures("eager")
 def test_sheets_and_tensorboard(tmp_path):
     config = dataclasses.replace(TINY, sample_every=4)
     page = Image.new("RGB", (8, 8), "red")
@@ -178,6 +183,7 @@ def test_sheets_and_tensorboard(tmp_path):
     assert {"g_cycle", "d_real", "score_edited", "images_per_second", "sheet"} <= tags
 
 
+@pytest.mark.usefixtures("eager")
 def test_old_checkpoints_go_but_for_every_kth(tmp_path):
     """The two newest stay, and every third step's for good."""
     config = dataclasses.replace(TINY, checkpoint_every=1, keep_checkpoints=2, keep_every=3)

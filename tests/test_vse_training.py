@@ -4,8 +4,6 @@ Expected values are hand sums or a second numpy version."""
 import functools
 import json
 import os
-import subprocess
-import sys
 import types
 
 import keras
@@ -20,6 +18,7 @@ from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text import training as train_lib
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
+from tests.tiny import run
 
 WORDS = ["this", "flower", "has", "red", "blue", "petals", "a"]
 
@@ -324,9 +323,8 @@ def test_commands(tmp_path):
     given = ["--encoder=bow", "--dim=4", f"--word_vectors={tmp_path}/toy.vec", "--length=5", "--steps=2",
              "--batch_size=4", "--image_size=16", "--image_width=2", "--reduction=sum", "--image_side=raw", "--hardest",
              "--measured_images=0"]  # fmt: skip
-    train_command, near = ([sys.executable, "-m", f"simgan_tf.text.{name}", *folders] for name in ("train", "nearest"))
-    done = subprocess.run([*train_command, *given], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    train_command, near = (["-m", f"simgan_tf.text.{name}", *folders] for name in ("train", "nearest"))
+    done = run(*train_command, *given)
     assert "toy.vec: 3 words of 4 numbers; it has 2 of the 7 words" in done.stdout
     assert "at random stay: flower, a, has, petals, this" in done.stdout
     assert "test split: 6 pictures, 2 sentences each" in done.stdout
@@ -338,8 +336,7 @@ def test_commands(tmp_path):
     assert {key: encoder.training[key] for key in expected} == expected
     assert (encoder.training["test"]["pictures"], encoder.training["test"]["sentences_each"]) == (6, 2)
 
-    done = subprocess.run([*near, "--text=A red zebra", "--count=3"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run(*near, "--text=A red zebra", "--count=3")
     lines = done.stdout.splitlines()
     assert lines[0] == "not known: zebra"
     cosines, captions = zip(*(line.split(maxsplit=1) for line in lines[1:]), strict=True)

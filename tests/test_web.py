@@ -23,7 +23,7 @@ from simgan_tf import configs
 from simgan_tf.system import pictures
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
-from tests.conftest import ROOT, refused, run
+from tests.tiny import ROOT, refused, run, start
 
 PAGE = ROOT / "export" / "web" / "page"
 TABLE = json.loads((ROOT / "tests" / "words.json").read_text(encoding="ascii"))
@@ -176,22 +176,6 @@ def test_mixing_in_javascript():
 # ---- the build and the server, with files in LiteRT.js's places ----
 
 
-@pytest.fixture
-def litert_dir(tmp_path) -> str:
-    """A folder laid out as npm lays out the wanted version, small files in it."""
-    modules = tmp_path / "npm" / "node_modules"
-    core, utils = modules / "@litertjs" / "core", modules / "@litertjs" / "wasm-utils"
-    for folder in (core / "dist", core / "wasm", utils / "dist"):
-        folder.mkdir(parents=True)
-    (core / "package.json").write_text(json.dumps({"version": litert.wanted_version()}))
-    (core / "dist" / "index.js").write_text('import { createWasmLib } from "@litertjs/wasm-utils";')
-    (utils / "dist" / "bundle.js").write_text("export {};")
-    for flavour in litert.FLAVOURS:
-        for ending in ("js", "wasm"):
-            (core / "wasm" / f"litert_wasm_{flavour}internal.{ending}").write_bytes(b"\0asm" + flavour.encode())
-    return str(tmp_path / "npm")
-
-
 def write_model(path: pathlib.Path, contract: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"TFL3" * 10)
@@ -276,30 +260,32 @@ def test_wrong_models(tmp_path):
             web.read_packed(str(model))
 
 
-def test_bad_input_of_the_build_is_one_line(tmp_path, run_dir, litert_dir):
+def test_bad_input_of_the_build_is_one_line(tmp_path, run_dir, litert_dir, monkeypatch):
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.txt").write_text("mine")
     usual = [f"--run_dir={run_dir}", f"--out_dir={tmp_path / 'site'}"]
-    nowhere = {**os.environ, "PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    for arguments, options, message in (
-        ([f"--run_dir={tmp_path}", usual[1]], {}, "is no run directory"),
-        ([usual[0], f"--out_dir={full}", f"--litert={litert_dir}"], {}, "exists and is no page"),
-        ([*usual, f"--litert={tmp_path}"], {}, f"must hold @litertjs/core {litert.wanted_version()}, found none"),
-        (usual, {"env": nowhere}, "npm is not installed"),
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for arguments, message in (
+        ([f"--run_dir={tmp_path}", usual[1]], "is no run directory"),
+        ([usual[0], f"--out_dir={full}", f"--litert={litert_dir}"], "exists and is no page"),
+        ([*usual, f"--litert={tmp_path}"], f"must hold @litertjs/core {litert.wanted_version()}, found none"),
+        (usual, "npm is not installed"),
     ):
-        assert message in refused("-m", "export.web", *arguments, **options)
+        assert message in refused("-m", "export.web", *arguments)
     assert (full / "thesis.txt").read_text() == "mine"
     assert not (tmp_path / "site").exists()
 
 
-def test_npm_without_a_network(tmp_path, run_dir):
+def test_npm_without_a_network(tmp_path, run_dir, monkeypatch):
     """A registry that nobody serves: one line, and nothing half-fetched stays in the cache."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "npm_config_cache": str(tmp_path / "npm"),
-           "npm_config_registry": "http://127.0.0.1:9/", "npm_config_fetch_retries": "0"}  # fmt: skip
-    said = refused("-m", "export.web", f"--run_dir={run_dir}", f"--out_dir={tmp_path / 'site'}", env=env)
+    for name, value in (("XDG_CACHE_HOME", tmp_path / "cache"), ("npm_config_cache", tmp_path / "npm"),
+                        ("npm_config_registry", "http://127.0.0.1:9/"), ("npm_config_fetch_retries", 0)):  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    said = refused("-m", "export.web", f"--run_dir={run_dir}", f"--out_dir={tmp_path / 'site'}")
     assert "npm could not fetch LiteRT.js" in said and "ECONNREFUSED" in said and "--litert=FOLDER" in said
     assert os.listdir(tmp_path / "cache" / "simgan-tf") == [] and not (tmp_path / "site").exists()
 
@@ -326,7 +312,7 @@ def test_npm_that_hangs(tmp_path, monkeypatch):
 
 def test_the_build_does_without_tensorflow():
     """It takes a second, and a machine that only serves the page needs no TensorFlow."""
-    run("-c", "import sys; import export.web.__main__ as web; web.drawn_samples(); web._limits(); "
+    start("-c", "import sys; import export.web.__main__ as web; web.drawn_samples(); web._limits(); "
               "import export.web.serve; assert 'tensorflow' not in sys.modules")  # fmt: skip
 
 

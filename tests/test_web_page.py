@@ -19,12 +19,9 @@ from export.web import __main__ as web
 from export.web import litert, serve
 from simgan_tf.edit import Editor
 from simgan_tf.system import pictures
-from simgan_tf.text.tokens import Vocabulary
-from simgan_tf.text.vse import TextEncoder
 from tests import chromium
-from tests.test_export import CONFIG, make_run
+from tests.tiny import CONFIG, make_run, vse_encoder
 
-WORDS = ["this", "flower", "has", "red", "blue", "petals", "yellow", "the", "of", "are", "pink"]
 EDITED = "return document.querySelector('#status').textContent.startsWith('Edited')"
 ENTER, TAB, SHIFT = "\ue007", "\ue004", "\ue008"  # WebDriver's names of keys
 
@@ -39,11 +36,7 @@ def site(tmp_path_factory) -> str:
     except ValueError as error:
         pytest.skip(f"no LiteRT.js: {error}")
     run_dir = str(tmp_path_factory.mktemp("run"))
-    encoder = TextEncoder(Vocabulary(WORDS), dim=6, word_dim=4, length=9)
-    draw = np.random.default_rng(0)
-    for variable in encoder.variables:
-        variable.assign(draw.normal(size=variable.shape))
-    make_run(run_dir, encoder)
+    make_run(run_dir, vse_encoder())
     os.mkdir(os.path.join(run_dir, "export"))
     tflite.write(Editor(run_dir), os.path.join(run_dir, "export", "simgan.tflite"))
     out_dir = str(tmp_path_factory.mktemp("site") / "site")
