@@ -158,7 +158,7 @@ class Ours:
 
     def __init__(self) -> None:
         commands.start_tensorflow()
-        self.made: dict[str, Any] = {}
+        self.runs: dict[str, Any] = {}
 
     def peak(self, precision: str, seconds: float) -> list[float]:
         """Best rate of square matrix products, operations a second."""
@@ -180,8 +180,8 @@ class Ours:
         from simgan_tf.methods.simgan import SIMGAN
         from simgan_tf.methods.step import train_step
 
-        if case + precision not in self.made:
-            self.made.clear()
+        if case + precision not in self.runs:
+            self.runs.clear()
             batch = arrays(case)
             inputs = {name: tf.constant(batch[name]) for name in ("image", "embedding")}
             inputs["class_id"] = tf.range(len(batch["image"]))
@@ -195,15 +195,15 @@ class Ours:
                 return scalars
 
             run()
-            self.made[case + precision] = run
-        return turns.times(self.made[case + precision], seconds)
+            self.runs[case + precision] = run
+        return turns.times(self.runs[case + precision], seconds)
 
 
 class Torch:
     """Answers of the worker that runs the same step in PyTorch."""
 
     def __init__(self) -> None:
-        self.made: dict[str, Any] = {}
+        self.runs: dict[str, Any] = {}
 
     def peak(self, precision: str, seconds: float) -> list[float]:
         import torch
@@ -222,9 +222,9 @@ class Torch:
         from benchmarks import torch_simgan
 
         key = (case, precision, peer)
-        if key not in self.made:
-            if not any(case == made[0] and precision == made[1] for made in self.made):
-                self.made.clear()
+        if key not in self.runs:
+            if not any(case == built[0] and precision == built[1] for built in self.runs):
+                self.runs.clear()
             batch = arrays(case)
             image = torch_simgan.as_images(batch["image"])
             others = [torch.from_numpy(batch[name]) for name in ("embedding", "mismatching", "noise")]
@@ -236,8 +236,8 @@ class Torch:
                 return {name: float(value) for name, value in scalars.items()}
 
             run(), run()
-            self.made[key] = run
-        return turns.times(self.made[key], seconds)
+            self.runs[key] = run
+        return turns.times(self.runs[key], seconds)
 
 
 # ------------------------------------------------------------------------------------------------------------- the run
@@ -266,8 +266,8 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     sides = [("ours", workers["ours"], question)]
     if peer != "none":
         sides += [(name, workers[peer], {**question, "peer": name}) for name in PEERS]
-    found, peak = turns.compare(sides, precision, rounds, seconds)
-    medians = {name: statistics.median(turn) for name, turn in found.items()}
+    times, peak = turns.compare(sides, precision, rounds, seconds)
+    medians = {name: statistics.median(turn) for name, turn in times.items()}
     config, count = config_of(case), int(case.split(",")[2])
     operations = step_operations(config, count)
     line = {
@@ -278,7 +278,7 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
         "precision": precision,
         "images_per_second": round(count / medians["ours"], 3),
         "seconds": round(medians["ours"], 4),
-        "range": [round(min(found["ours"]), 4), round(max(found["ours"]), 4)],
+        "range": [round(min(times["ours"]), 4), round(max(times["ours"]), 4)],
         "operations": operations,
         "gflops": round(operations / medians["ours"] / 1e9, 1),
         "peak_gflops": round(peak / 1e9, 1),
@@ -287,7 +287,7 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     if peer != "none":
         line["peer"] = {
             name: {"seconds": round(medians[name], 4), "range": [round(min(turn), 4), round(max(turn), 4)]}
-            for name, turn in found.items()
+            for name, turn in times.items()
             if name != "ours"
         }
         for forwards in (1, 2):

@@ -29,7 +29,7 @@ from data import cub, demo, embeddings, folder, geometry, loading, oxford102, re
 from data.listing import Listing
 from simgan_tf.system import commands, files
 
-TOLD = 20  # lines about left-out pictures that dataset.json keeps
+MOST_LISTED = 20  # lines about left-out pictures that dataset.json keeps
 CROPS = ("none", "box")
 CHECKS = ("pixels", "headers")
 DATASETS = {"demo": oxford102, "cub": cub, "oxford102": oxford102, "folder": folder}
@@ -83,18 +83,18 @@ def build(
     if dataset == "demo":
         demo.write(raw_dir)  # or finds the set there already, or refuses a folder with anything else
 
-    found = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing, **rule)
+    listing = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing, **rule)
     if crop == "box":
-        _require_boxes(found, raw_dir)
+        _require_boxes(listing, raw_dir)
     vectors = embeddings.read(embeddings_path) if embeddings_path else None
     if vectors:
-        embeddings.check(vectors, found)
+        embeddings.check(vectors, listing)
     source = {
         "dataset": dataset,
         "shards": shards,
         "crop": crop,
         "stored_size": stored_size,
-        "listing": _listing_digest(found, vectors),
+        "listing": _listing_digest(listing, vectors),
     }
     if os.path.isdir(out_dir) and os.listdir(out_dir):
         if os.path.isfile(os.path.join(out_dir, "dataset.json")):
@@ -108,10 +108,10 @@ def build(
 
     commands.start_tensorflow()  # only now: what is wrong with the raw files is told at once
     with files.replacing_folder(out_dir) as unfinished:
-        total = sum(len(entries) for entries in found.splits.values())
+        total = sum(len(entries) for entries in listing.splits.values())
         splits, keys = {}, {}
         with tqdm.tqdm(total=total, unit="image", desc="checking and writing", delay=1) as bar:
-            for split, entries in found.splits.items():
+            for split, entries in listing.splits.items():
                 loaded = loading.examples(
                     entries, workers, crop == "box", stored_size, vectors, check == "headers"
                 )
@@ -127,10 +127,12 @@ def build(
             "crop": crop,
             "stored_size": stored_size,
             "splits": splits,
-            "split_rule": found.split_rule,
-            "carrier": found.carrier,
-            "captioned": found.captioned,
-            "missing": {"count": len(found.missing), "reasons": found.reasons, "first": found.missing[:TOLD]},
+            "split_rule": listing.split_rule,
+            "carrier": listing.carrier,
+            "captioned": listing.captioned,
+            "missing": {
+                "count": len(listing.missing), "reasons": listing.reasons, "first": listing.missing[:MOST_LISTED],
+            },  # fmt: skip
             "duplicates": both,  # [key in train, key in test] of pictures that are the same, byte for byte
             "has_masks": all(part["masks"] == part["images"] for part in splits.values()),
             "embeddings": entry,
@@ -145,8 +147,8 @@ def build(
 
 def _holds(info: dict[str, object], vectors: embeddings.Embeddings) -> bool:
     """Whether the records still hold these embeddings: simgan_tf.text.embed may have put others in their place."""
-    held = info["embeddings"] or {}
-    return (held.get("name"), held.get("dim"), held.get("scale")) == (vectors.name, vectors.dim, vectors.scale)
+    entry = info["embeddings"] or {}
+    return (entry.get("name"), entry.get("dim"), entry.get("scale")) == (vectors.name, vectors.dim, vectors.scale)
 
 
 def _watched(examples: Iterator[records.Example], keys: dict[tuple, str], bar: tqdm.tqdm) -> Iterator[records.Example]:
@@ -157,18 +159,18 @@ def _watched(examples: Iterator[records.Example], keys: dict[tuple, str], bar: t
         bar.update()
 
 
-def _require_boxes(found: Listing, raw_dir: str) -> None:
-    without = [entry.key for entries in found.splits.values() for entry in entries if entry.box is None]
+def _require_boxes(listing: Listing, raw_dir: str) -> None:
+    without = [entry.key for entries in listing.splits.values() for entry in entries if entry.box is None]
     if without:
         raise ValueError(
             f"crop='box' needs CUB_200_2011/bounding_boxes.txt in {raw_dir!r}; {len(without):,} pictures have no box."
         )
 
 
-def _listing_digest(found: Listing, vectors: embeddings.Embeddings | None) -> str:
+def _listing_digest(listing: Listing, vectors: embeddings.Embeddings | None) -> str:
     """sha256 of what would be built, without opening a picture: its file's size stands for it."""
     digest = hashlib.sha256()
-    for split, entries in found.splits.items():
+    for split, entries in listing.splits.items():
         for entry in entries:
             try:
                 size = os.path.getsize(entry.image_path)
@@ -195,12 +197,12 @@ def table(info: dict[str, object]) -> str:
 def remarks(info: dict[str, object]) -> list[str]:
     """What is worth knowing about the records beside their counts: split, captions, what was left out, duplicates."""
     rule = info["split_rule"]
-    told = {
+    descriptions = {
         "lists": lambda: "by " + " and ".join(rule["files"].values()),
         "seeded": lambda: f"{rule['test_share']:.0%} of the classes for testing, drawn with split_seed={rule['seed']}",
         "captions": lambda: "as the captions' pickles say",
     }
-    lines = [f"captions: {info['carrier']}; split: {told[rule['rule']]()}"]
+    lines = [f"captions: {info['carrier']}; split: {descriptions[rule['rule']]()}"]
     if info["embeddings"]:
         lines.append("embeddings: {name}, {dim} numbers, root mean square {scale:.3g}".format(**info["embeddings"]))
     published = getattr(DATASETS[info["dataset"]], "PUBLISHED", None) if info["dataset"] != "demo" else None

@@ -159,8 +159,8 @@ def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
     path: for messages.   Raises: ValueError for another shape or numbers outside the alphabet.
     """
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[0] != CHARACTERS:
-        found = list(matrix.shape) if isinstance(matrix, np.ndarray) else type(matrix).__name__
-        raise ValueError(f"{path}: 'char' is {found}, expected numbers [{CHARACTERS}, captions]; fetch it again.")
+        actual = list(matrix.shape) if isinstance(matrix, np.ndarray) else type(matrix).__name__
+        raise ValueError(f"{path}: 'char' is {actual}, expected numbers [{CHARACTERS}, captions]; fetch it again.")
     right = (matrix >= 0) & (matrix <= len(ALPHABET)) & (np.floor(matrix) == matrix)
     if not right.all():
         raise ValueError(f"{path}: 'char' holds {matrix[~right][0]}, expected 0 to {len(ALPHABET)}; fetch it again.")
@@ -226,11 +226,12 @@ def _read_attngan(path: str, wanted: set[str] | None) -> Captions:
             class_of[key] = "" if folder == "jpg" else os.path.basename(folder)  # jpg/: the flowers, without class
             if wanted is None or key in wanted:
                 try:
-                    found = [" ".join([words[n] for n in numbers]) for numbers in captions[i * each : (i + 1) * each]]
+                    own = captions[i * each : (i + 1) * each]
+                    sentences = [" ".join([words[n] for n in numbers]) for numbers in own]
                 except (KeyError, TypeError) as error:
                     raise ValueError(
                         f"{path}: a {split} caption of picture {i} ({key}) is no list of word numbers, or one of them "
                         f"is not in the table of words ({error}); fetch the file again."
                     ) from error
-                texts[key] = tuple(text for text in found if text)
+                texts[key] = tuple(text for text in sentences if text)
     return Captions(texts, class_of, split_of, "AttnGAN pickles", lambda key: f"{path}, {key}")

@@ -59,8 +59,8 @@ def listing(
             raise FileNotFoundError(f"No {path!r}; {one_line(TREE(raw_dir, captions_dir))}.")
     entries = _entries(root)
     folders = {entry.class_name for entry in entries.values()}
-    there = {folder: _names(os.path.join(root, "images", folder)) for folder in folders}
-    present = {key for key, entry in entries.items() if key + ".jpg" in there[entry.class_name]}
+    file_names = {folder: _names(os.path.join(root, "images", folder)) for folder in folders}
+    present = {key for key, entry in entries.items() if key + ".jpg" in file_names[entry.class_name]}
     return join(
         entries,
         present,
@@ -107,7 +107,7 @@ def _entries(root: str) -> dict[str, Entry]:
             raise ValueError(f"{place}: {name} is there already in {entries[key].class_name}; names must be unique.")
         if number not in labels:
             raise ValueError(f"{place}: image {number} has no line in {label_path}; fetch both again.")
-        label = _whole(labels[number][1][0], labels[number][0])
+        label = _positive(labels[number][1][0], labels[number][0])
         named = classes[label][1][0] if label in classes else "nothing"
         if named != folder:
             raise ValueError(
@@ -128,7 +128,7 @@ def _table(path: str) -> dict[int, tuple[str, list[str]]]:
         fields, place = text.split(), f"{path}, line {line}"
         if not fields:
             continue
-        number = _whole(fields[0], place)
+        number = _positive(fields[0], place)
         if len(fields) < 2:
             raise ValueError(f"{place}: {text.strip()[:80]!r} has no second field; fetch the file again.")
         if number in rows:
@@ -139,7 +139,7 @@ def _table(path: str) -> dict[int, tuple[str, list[str]]]:
     return rows
 
 
-def _whole(text: str, place: str) -> int:
+def _positive(text: str, place: str) -> int:
     """Raises: ValueError for anything but a number from 1 on."""
     number = int(text) if text.isdecimal() and len(text) < 10 else 0
     if number < 1:

@@ -52,12 +52,12 @@ def listing(
     numbers = {name: number for number, name in enumerate(sorted(set(names.values())), start=1)}
     entries = {key: Entry(key, numbers[names[key]], path, class_name=names[key]) for key, path in pictures.items()}
 
-    found = captions.read(captions_dir)
+    caption_set = captions.read(captions_dir)
     lists = train_classes or test_classes or any(map(os.path.isfile, captions.list_paths(captions_dir).values()))
     return join(
         entries,
         set(entries),
-        _by_picture(found, pictures),
+        _by_picture(caption_set, pictures),
         captions_dir,
         skip_missing,
         train_classes=train_classes,
@@ -83,16 +83,17 @@ def _pictures(raw_dir: str) -> dict[str, str]:
     return pictures
 
 
-def _by_picture(found: captions.Captions, pictures: dict[str, str]) -> captions.Captions:
+def _by_picture(caption_set: captions.Captions, pictures: dict[str, str]) -> captions.Captions:
     """The captions under the keys of the pictures: an ending is cut off where the whole is no key.
 
     Raises: ValueError where a picture is then named in two ways.
     """
     texts = {}
-    for key, of_key in found.texts.items():
+    for key, of_key in caption_set.texts.items():
         stem, ending = os.path.splitext(key)
         own = stem if key not in pictures and ending.lower() in images.ENDINGS else key
         if own in texts:
-            raise ValueError(f"{found.where(key)}: {own!r} stands there with and without its ending; write it one way.")
+            place = caption_set.where(key)
+            raise ValueError(f"{place}: {own!r} stands there with and without its ending; write it one way.")
         texts[own] = of_key
-    return captions.Captions(texts, {}, found.split_of, found.carrier, found.where)
+    return captions.Captions(texts, {}, caption_set.split_of, caption_set.carrier, caption_set.where)

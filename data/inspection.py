@@ -55,15 +55,15 @@ def inspect(path: str, box: images.Box | None = None) -> Facts:
 def inspect_all(paths: Sequence[str], boxes: Sequence[images.Box | None] = (), workers: int = 0) -> list[Facts]:
     """`inspect` of every path, on all cores (workers: 0), with a progress bar. boxes: () = none."""
     chunks = [slice(first, first + CHUNK) for first in range(0, len(paths), CHUNK)]
-    boxes, found = boxes or [None] * len(paths), []
+    boxes, all_facts = boxes or [None] * len(paths), []
     with (
         ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
         tqdm.tqdm(total=len(paths), unit="image", desc="looking at the pictures", delay=1) as bar,
     ):
         for facts in pool.map(_inspect_chunk, [paths[chunk] for chunk in chunks], [boxes[chunk] for chunk in chunks]):
-            found += facts
+            all_facts += facts
             bar.update(len(facts))
-    return found
+    return all_facts
 
 
 def inspect_bytes(name: str, data: bytes) -> Facts:
@@ -87,13 +87,13 @@ def difference_hash(picture: Image.Image) -> bytes:
     return np.packbits(grey[:, :-1] > grey[:, 1:]).tobytes()
 
 
-def same_pictures(found: Sequence[Facts]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs (i, j), i < j, of places in `found`: equal byte for byte, and equal by their looks only.
+def same_pictures(all_facts: Sequence[Facts]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pairs (i, j), i < j, of places in `all_facts`: equal byte for byte, and equal by their looks only.
 
     Of more than two equal files each is paired with the first. Plain surfaces are compared by their bytes only.
     """
     first_of, identical, usable = {}, [], []
-    for i, facts in enumerate(found):
+    for i, facts in enumerate(all_facts):
         if facts.thumbnail is None:
             continue
         first = first_of.setdefault(facts.digest, i)
@@ -101,10 +101,10 @@ def same_pictures(found: Sequence[Facts]) -> tuple[list[tuple[int, int]], list[t
             identical.append((first, i))
         elif facts.thumbnail.std(axis=(0, 1)).max() > PLAIN:
             usable.append(i)
-    hashes = np.frombuffer(b"".join(found[i].hash for i in usable), np.uint8).reshape(-1, 8)
+    hashes = np.frombuffer(b"".join(all_facts[i].hash for i in usable), np.uint8).reshape(-1, 8)
     alike = []
     for a, b in _near(hashes):
-        one, other = (found[usable[k]].thumbnail.astype(np.int16) for k in (a, b))
+        one, other = (all_facts[usable[k]].thumbnail.astype(np.int16) for k in (a, b))
         if np.abs(one - other).mean() <= NEAR_LEVELS:
             alike.append((usable[a], usable[b]))
     return identical, alike
@@ -132,11 +132,11 @@ def _inspect_chunk(paths: Sequence[str], boxes: Sequence[images.Box | None]) -> 
         if len(paths) > 1:
             return [fact for path, box in zip(paths, boxes, strict=True) for fact in _inspect_chunk([path], [box])]
         return [Facts(paths[0], refusal=str(error))]
-    found = []
+    all_facts = []
     for path in paths:
         with open(path, "rb") as file:
-            found.append(inspect_bytes(path, file.read()))
-    return found
+            all_facts.append(inspect_bytes(path, file.read()))
+    return all_facts
 
 
 def _remarks(name: str, picture: Image.Image) -> tuple[str, ...]:

@@ -51,8 +51,8 @@ class Split:
 def load_split(records_dir: str, split: str) -> Split:
     """The whole of `split` ("train" or "test"), in key order. Raises as `records.read_examples` does."""
     total = records.read_info(records_dir)["splits"].get(split, {}).get("images")
-    found = records.read_examples(records_dir, split)
-    examples = list(tqdm.tqdm(found, total=total, unit="image", desc=f"reading {split}", delay=2, leave=False))
+    stream = records.read_examples(records_dir, split)
+    examples = list(tqdm.tqdm(stream, total=total, unit="image", desc=f"reading {split}", delay=2, leave=False))
     embeddings = [example.embeddings for example in examples if example.embeddings is not None]
     with tf.device("CPU:0"):
         images = tf.constant([example.image for example in examples])

@@ -177,8 +177,8 @@ def read_info(records_dir: str) -> dict[str, object]:
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); delete the folder and build it again.") from error
     if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
-        found = info.get("format_version") if isinstance(info, dict) else None
-        raise ValueError(f"{path} has format_version={found}, this code reads {FORMAT_VERSION}; build it again.")
+        version = info.get("format_version") if isinstance(info, dict) else None
+        raise ValueError(f"{path} has format_version={version}, this code reads {FORMAT_VERSION}; build it again.")
     shards, splits = info.get("shards"), info.get("splits")
     parts = list(splits.values()) if isinstance(splits, dict) else [None]
     counts = [part.get("images") if isinstance(part, dict) else None for part in parts]
@@ -201,9 +201,9 @@ def read_examples(records_dir: str, split: str) -> Iterator[Example]:
     for shard, path in enumerate(paths):
         if not os.path.isfile(path):
             raise FileNotFoundError(f"No {path}, though dataset.json counts {shards} shards; build the folder again.")
-        found, due = _count(path), len(range(shard, expected, shards))
-        if found != due:
-            raise ValueError(f"{path} holds {found} {split} records, not {due} as it should; build the folder again.")
+        count, due = _count(path), len(range(shard, expected, shards))
+        if count != due:
+            raise ValueError(f"{path} holds {count} {split} records, not {due} as it should; build the folder again.")
     import tensorflow as tf
 
     serialized = tf.data.Dataset.from_tensor_slices(paths).interleave(
@@ -225,7 +225,7 @@ def _count(path: str) -> int:
 
     A record is its length (8 bytes), a checksum of it (4), the data, and a checksum of the data (4).
     """
-    size, place, found = os.path.getsize(path), 0, 0
+    size, place, count = os.path.getsize(path), 0, 0
     with open(path, "rb") as file:
         while place < size:
             file.seek(place)
@@ -233,11 +233,11 @@ def _count(path: str) -> int:
             end = place + 16 + int.from_bytes(header[:8], "little")
             if len(header) < 12 or end > size:
                 raise ValueError(
-                    f"{path} is damaged: record {found}, at byte {place:,}, would end after the file's {size:,} bytes; "
+                    f"{path} is damaged: record {count}, at byte {place:,}, would end after the file's {size:,} bytes; "
                     "build the folder again, or copy the file again."
                 )
-            place, found = end, found + 1
-    return found
+            place, count = end, count + 1
+    return count
 
 
 def _specs() -> dict[str, "tf.io.FixedLenFeature | tf.io.RaggedFeature"]:
@@ -258,8 +258,8 @@ def _damage(paths: list[str], error: "tf.errors.OpError") -> str:
             for serialized in tf.data.TFRecordDataset(path):
                 tf.io.parse_single_example(serialized, _specs())
                 number += 1
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as found:
-            changed = isinstance(found, tf.errors.DataLossError)  # a checksum does not agree
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as fault:
+            changed = isinstance(fault, tf.errors.DataLossError)  # a checksum does not agree
             reason = "its checksum does not fit, bytes were changed" if changed else "it is not one of this project's"
             return f"{path} is damaged: record {number}: {reason}"
     return f"{os.path.dirname(paths[0])!r} is damaged ({error.message})"

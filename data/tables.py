@@ -32,7 +32,7 @@ def read(path: str) -> dict[str, tuple[str, ...]]:
         texts.setdefault(key, []).append(caption)
     if not texts:
         raise ValueError(f"{path} holds no captions.")
-    return {key: tuple(found) for key, found in texts.items()}
+    return {key: tuple(captions) for key, captions in texts.items()}
 
 
 def _lines(path: str) -> Iterator[str]:

@@ -70,7 +70,7 @@ def export(
     ends = [*list(started.values())[1:], time.perf_counter()]
     seconds = {variant: end - start for (variant, start), end in zip(started.items(), ends, strict=True)}
     weights = 4 * sum(int(np.prod(v.shape)) for v in saved_model.raw_module(editor).weights)
-    made, poor = {}, []
+    files, poor = {}, []
     for variant, path in paths.items():
         stage(f"measuring TFLite {variant}")
         name = os.path.basename(path)
@@ -82,7 +82,7 @@ def export(
         if reason:
             facts["refused"] = reason
             poor.append(f"{variant} ({reason})")
-        made[name] = facts
+        files[name] = facts
         tell(f"{name}: {facts['bytes'] / 1e6:.2f} MB, converted in {seconds[variant]:.0f} s, "
              f"PSNR {_psnr(facts['quality']['psnr_db'])} dB")  # fmt: skip
     if poor and not force:
@@ -91,7 +91,7 @@ def export(
             f"TFLite {'; '.join(poor)}: not exported. Leave it out{f' (--variants={rest})' if rest else ''}, or take "
             "it as it is with --force."
         )
-    return made, held_out.pictures
+    return files, held_out.pictures
 
 
 def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Cases:
@@ -168,28 +168,28 @@ def measure(path: str, held_out: Cases) -> tuple[dict[str, Any], dict[str, float
     """
     name = os.path.basename(path)
     with tempfile.TemporaryDirectory() as scratch:
-        given, out = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
-        np.savez(given, image=held_out.image, tokens=held_out.tokens, noise=held_out.noise)
-        command = [sys.executable, "-m", "export.on_device", os.path.abspath(path), given, out]
+        in_path, out_path = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
+        np.savez(in_path, image=held_out.image, tokens=held_out.tokens, noise=held_out.noise)
+        command = [sys.executable, "-m", "export.on_device", os.path.abspath(path), in_path, out_path]
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise ValueError(f"{name}: does not run: {lines[-1]}; not exported.")
-        with np.load(out, allow_pickle=False) as arrays:
-            made = dict(arrays)
+        with np.load(out_path, allow_pickle=False) as arrays:
+            outputs = dict(arrays)
     anything = (np.inf, np.inf)
-    quality = parity.compare(name, made["edited"], held_out.edited, anything)
-    ssim = tf.image.ssim(metrics.to_unit(made["edited"]), metrics.to_unit(held_out.edited), 1.0)
+    quality = parity.compare(name, outputs["edited"], held_out.edited, anything)
+    ssim = tf.image.ssim(metrics.to_unit(outputs["edited"]), metrics.to_unit(held_out.edited), 1.0)
     quality["ssim"] = round(float(tf.reduce_mean(ssim)), 5)
-    manipulated = made["manipulated"].astype(np.float64) / 127.5 - 1
+    manipulated = outputs["manipulated"].astype(np.float64) / 127.5 - 1
     checked = parity.compare(f"{name} manipulate", manipulated, held_out.edited[: len(manipulated)], anything)
     quality["manipulate_psnr_db"] = checked["psnr_db"]
     if held_out.masks is not None:
-        live, own = (_colour_accuracy(edited, held_out) for edited in (held_out.edited, made["edited"]))
+        live, own = (_colour_accuracy(edited, held_out) for edited in (held_out.edited, outputs["edited"]))
         quality |= {"colour_accuracy": round(own, 4), "colour_lost": round(live - own, 4)}
     figures = ("load_ms", "manipulate_ms_1", "manipulate_ms_2", "memory_mb")
-    return quality, {figure: round(float(made[figure]), 2) for figure in figures}
+    return quality, {figure: round(float(outputs[figure]), 2) for figure in figures}
 
 
 def _colour_accuracy(edited: np.ndarray, held_out: Cases) -> float:
@@ -201,8 +201,8 @@ def refusal(quality: dict[str, Any]) -> str | None:
     """Why a variant is too poor, with the figure; None where it is not."""
     for key in ("psnr_db", "manipulate_psnr_db"):
         if quality[key] is not None and quality[key] < LEAST_PSNR:
-            what = "manipulate's PSNR" if key.startswith("manipulate") else "PSNR"
-            return f"{what} {quality[key]} dB against the live model on {quality['n']} pictures, below {LEAST_PSNR:.0f}"
+            name = "manipulate's PSNR" if key.startswith("manipulate") else "PSNR"
+            return f"{name} {quality[key]} dB against the live model on {quality['n']} pictures, below {LEAST_PSNR:.0f}"
     if quality.get("colour_lost", 0) > MOST_LOST:
         return (f"{100 * quality['colour_lost']:.1f} points of colour accuracy lost on {quality['n']} pictures, more "
                 f"than {100 * MOST_LOST:.0f}")  # fmt: skip

@@ -54,19 +54,19 @@ def write_variants(
     with tempfile.TemporaryDirectory(prefix=".tflite-", dir=folder) as scratch:
         built, float_model = os.path.join(scratch, "built"), os.path.join(scratch, "float32")
         saved_model.save(saved_model.raw_module(editor), built, signatures(editor))
-        given = None
+        samples_path = None
         if samples is not None:
-            given = os.path.join(scratch, "samples.npz")
-            np.savez(given, **samples)
+            samples_path = os.path.join(scratch, "samples.npz")
+            np.savez(samples_path, **samples)
         for variant, path in paths.items():
             stage(variant)
             if not os.path.exists(float_model) and variant in ("float32", *variants.FROM_FLOAT):
                 variants.convert("float32", built, float_model)
-            made = os.path.join(scratch, variant)
+            converted = os.path.join(scratch, variant)
             if variant != "float32":
                 source = float_model if variant in variants.FROM_FLOAT else built
-                variants.convert(variant, source, made, given if variant in variants.CALIBRATED else None)
-            with open(made, "rb") as file:
+                variants.convert(variant, source, converted, samples_path if variant in variants.CALIBRATED else None)
+            with open(converted, "rb") as file:
                 small = compact.compact(file.read())
             finished = os.path.join(scratch, "finished")
             with open(finished, "wb") as file:

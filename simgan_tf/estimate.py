@@ -131,25 +131,25 @@ def report(
     if done:
         lines.append(f"goes on from step {done:,}: {max(0, steps - done):,} steps are left")
 
-    held = sum(math.prod(v.shape) * v.dtype.size for part in variables.values() for v in part)
+    state = sum(math.prod(v.shape) * v.dtype.size for part in variables.values() for v in part)
     tensors = peak_bytes(graph)
     lines.append(
-        f"memory: about {(held + tensors) / 2**30:.2g} GB on one device: {held / 2**30:.2g} of weights and optimizers, "
-        f"{tensors / 2**30:.2g} of a step's tensors (alive at once when its operations run one by one as they are "
-        "written; no workspace), beside TensorFlow and the encoded pictures"
+        f"memory: about {(state + tensors) / 2**30:.2g} GB on one device: {state / 2**30:.2g} of weights and "
+        f"optimizers, {tensors / 2**30:.2g} of a step's tensors (alive at once when its operations run one by one as "
+        "they are written; no workspace), beside TensorFlow and the encoded pictures"
     )
 
     peak = matrix_peak(tf.as_dtype(config.precision.removeprefix("mixed_")))
     share = SHARES["GPU" if tf.config.list_physical_devices("GPU") else "CPU"]
     seconds, how = work / peak / share, f"at {share:.0%} of this machine's {2 * peak / 1e9:,.0f} GFLOP/s; not run"
     if (TIMED + 2) * seconds < CHEAP:
-        took, train_step = [], steps_of.train_step(method)
+        durations, train_step = [], steps_of.train_step(method)
         for _ in range(TIMED + 1):
             start = time.perf_counter()
             float(train_step(batch, step)["g_loss"])
             batch = next(batches)
-            took.append(time.perf_counter() - start)
-        seconds, how = min(took[1:]), f"the best of {TIMED} steps run here on one device"
+            durations.append(time.perf_counter() - start)
+        seconds, how = min(durations[1:]), f"the best of {TIMED} steps run here on one device"
     lines.append(f"time: about {max(0, steps - done) * seconds / 3600:.2g} hours: {seconds:.3g} s a step, {how}")
     lines.append("nothing was written")
     return "\n".join(lines)

@@ -31,10 +31,10 @@ def holding(run_dir: str) -> Iterator[None]:
     Raises: OSError in one line where another process is in it, naming that one, or it cannot be written.
     """
     folder = os.path.join(run_dir, checkpoints.FOLDER)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
             os.makedirs(folder, exist_ok=True)
-            held.enter_context(files.locked(os.path.join(folder, ".lock"), f"--run_dir={run_dir}"))
+            stack.enter_context(files.locked(os.path.join(folder, ".lock"), f"--run_dir={run_dir}"))
         except BlockingIOError:
             raise
         except OSError as error:
@@ -99,7 +99,7 @@ def start_from(run_dir: str, method: Any) -> int:
     other, _ = configs.load(run_dir)
     own = method.variables()
     lent = method.lent_by(other, checkpoints.parts_of(checkpoints.latest_checkpoint(run_dir)))
-    step = checkpoints.restore_parts(run_dir, {there: own[here] for here, there in lent.items()})
+    step = checkpoints.restore_parts(run_dir, {their_part: own[own_part] for own_part, their_part in lent.items()})
     for name in own.keys() - lent.keys() - {method.part}:
         if not name.endswith("_optimizer"):
             print(f"{run_dir} lends no {name} that fits: it begins anew")
@@ -296,12 +296,12 @@ def _forget_after(metrics: str, step: int) -> None:
     """Drops the rows that a killed run wrote after its last checkpoint, and a half-written last line."""
     if not os.path.exists(metrics):
         return
-    kept = []
+    kept_lines = []
     with open(metrics, encoding="utf-8") as log:
         for line in log:
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line)
+                    kept_lines.append(line)
             except json.JSONDecodeError:
                 break
-    files.write_text(metrics, "".join(kept))
+    files.write_text(metrics, "".join(kept_lines))

@@ -116,14 +116,14 @@ def _bytes(values: tuple) -> bytes:
 
 def _ordered_dict(values: tuple) -> dict:
     """A plain dict: empty, to be filled later, or of Python 2's list of pairs."""
-    found = {}
+    table = {}
     if values:
         _check("OrderedDict", values, list)
         for pair in values[0]:
             if type(pair) not in (list, tuple) or len(pair) != 2:
                 raise ValueError(f"OrderedDict is given {kind(pair)} that is no pair")
-            fill(found, list(pair))
-    return found
+            fill(table, list(pair))
+    return table
 
 
 def _array(raw: bytes | str, dtype: Dtype, shape: tuple, order: str) -> np.ndarray:

@@ -42,22 +42,22 @@ def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "
     encoded, seeds, expected = png_cases(editor, inputs)
     request = {"image_bytes": encoded, "text": inputs.text, "seed": seeds}
     way, edited = "tf.saved_model.load", python_loader(directory, inputs)
-    found = {way: parity.compare(f"SavedModel by {way}", edited, inputs.edited, values)}
+    results = {way: parity.compare(f"SavedModel by {way}", edited, inputs.edited, values)}
     session = Session(directory)
     (embedding,) = session.run("embed", text=inputs.text).values()
     noise = {"noise": inputs.noise} if inputs.noise.shape[1] else {}
-    given = {"image": inputs.image, "embedding": embedding, **noise}
-    runs = [("edit", given), (saved_model.SIGNATURE, request)]
+    edit_inputs = {"image": inputs.image, "embedding": embedding, **noise}
+    runs = [("edit", edit_inputs), (saved_model.SIGNATURE, request)]
     ways = {"classic Session": [session.run(name, **arrays) for name, arrays in runs],
             "C++ loader": run_cpp_loader(directory, runs)}  # fmt: skip
     for way, (edited, served) in ways.items():
-        found[way] = parity.compare(f"SavedModel by {way}", edited["image"], inputs.edited, values)
-        shown = decoded(served["png_bytes"])
-        found[f"{way}, PNG"] = parity.compare(f"PNG by {way}", shown, expected, pixels)
+        results[way] = parity.compare(f"SavedModel by {way}", edited["image"], inputs.edited, values)
+        pictures = decoded(served["png_bytes"])
+        results[f"{way}, PNG"] = parity.compare(f"PNG by {way}", pictures, expected, pixels)
     return {
         "compute": compute,
         "limits": dict(zip(("max_error", "mean_error"), values, strict=True)),
-        "checks": found,
+        "checks": results,
         "kinds_of_ops": ops(directory),
         "warm_up_requests": warmup(session),
     }
@@ -130,14 +130,14 @@ def run_cpp_loader(directory: str, runs: list[tuple[str, Arrays]]) -> list[dict[
     Raises: ValueError with its message.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        arguments, made = [], []
+        arguments, out_paths = [], []
         for i, (signature, inputs) in enumerate(runs):
             paths = [os.path.join(scratch, f"{i}_{side}.npz") for side in ("in", "out")]
             cpp_loader.write_npz(paths[0], inputs)
             arguments += [signature, *paths]
-            made.append(paths[1])
+            out_paths.append(paths[1])
         _cpp_loader(directory, *arguments)
-        return [cpp_loader.read_npz(path) for path in made]
+        return [cpp_loader.read_npz(path) for path in out_paths]
 
 
 def ops(directory: str) -> int:

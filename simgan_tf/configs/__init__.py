@@ -87,12 +87,12 @@ def _preset_of(arguments: Sequence[str]) -> str:
 
 def from_flags(values: flags.FlagValues) -> Base:
     """The preset named by --preset with every field that was typed on top. Raises: ValueError for a bad value."""
-    preset, given = presets()[values.preset], {}
+    preset, typed = presets()[values.preset], {}
     for field in dataclasses.fields(preset):
         value = values[field.name].value
         if value is not None:
-            given[field.name] = tuple(value) if isinstance(value, list) else value
-    return dataclasses.replace(preset, **given)
+            typed[field.name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(preset, **typed)
 
 
 def as_json(config: Base) -> dict[str, Any]:

@@ -122,14 +122,14 @@ def said(caption: str, words: Words) -> set[str]:
     a noun to the last one before it in its clause ("petals that are white"). Typing errors make it miss a few.
     """
     tokens = re.findall(r"[a-z]+", caption.lower())
-    found = set()
+    colours = set()
     for i, token in enumerate(tokens):
         if token not in words.names:
             continue
         noun = _first_noun(tokens[i + 1 : i + 9], words, _CLAUSE) or _first_noun(tokens[:i][::-1], words, _CUT)
         if noun in words.own:
-            found.add(words.names[token])
-    return found
+            colours.add(words.names[token])
+    return colours
 
 
 _CUT = frozenset("with while but".split())
@@ -242,8 +242,8 @@ def foreground(images: np.ndarray) -> np.ndarray:
     masks = np.zeros(inside.shape, bool)
     for mask, likely in zip(masks, inside > 0.5, strict=True):
         opened = ndimage.binary_opening(likely, np.ones([3, 3])) if small >= 32 else likely
-        parts, found = ndimage.label(opened)
-        if found:
+        parts, number = ndimage.label(opened)
+        if number:
             weight = np.bincount(parts.ravel(), centred.ravel())
             mask[:] = ndimage.binary_fill_holes(parts == 1 + weight[1:].argmax())
         else:
@@ -304,18 +304,18 @@ def read(images: np.ndarray, masks: np.ndarray, words: Words) -> np.ndarray:
 # ---- the check
 
 
-def check(found: np.ndarray, own: np.ndarray, colours: Sequence[str]) -> dict[str, object]:
-    """Accuracy of readings `found` on the pictures whose `own` colour is known (not ""), [N] str each.
+def check(readings: np.ndarray, own: np.ndarray, colours: Sequence[str]) -> dict[str, object]:
+    """Accuracy of `readings` on the pictures whose `own` colour is known (not ""), [N] str each.
 
     Returns: pictures (n), accuracy (share that is right), by_colour {colour: [right, n]}, confused {"own read": n}.
     """
     known = own != ""
-    found, own = found[known], own[known]
-    wrong = collections.Counter(f"{a} {b}" for a, b in zip(own.tolist(), found.tolist(), strict=True) if a != b)
+    readings, own = readings[known], own[known]
+    wrong = collections.Counter(f"{a} {b}" for a, b in zip(own.tolist(), readings.tolist(), strict=True) if a != b)
     return {
         "pictures": len(own),
-        "accuracy": float(np.mean(found == own)) if len(own) else float("nan"),
-        "by_colour": {c: [int((found[own == c] == c).sum()), int((own == c).sum())] for c in colours if c in own},
+        "accuracy": float(np.mean(readings == own)) if len(own) else float("nan"),
+        "by_colour": {c: [int((readings[own == c] == c).sum()), int((own == c).sum())] for c in colours if c in own},
         "confused": dict(wrong.most_common()),
     }
 
@@ -375,9 +375,9 @@ def known_pictures(
 
 
 def print_check(pictures: Pictures, words: Words, name: str) -> None:
-    found = read(pictures.images, pictures.masks, words)
+    readings = read(pictures.images, pictures.masks, words)
     for title, which in (("exact", pictures.exact), ("all", np.ones_like(pictures.exact))):
-        print(f"{name}, {title} captions: {check(found[which], pictures.own[which], words.colours)}")
+        print(f"{name}, {title} captions: {check(readings[which], pictures.own[which], words.colours)}")
 
 
 def choose(words: str, dataset: str, masks: bool) -> str:

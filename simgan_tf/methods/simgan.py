@@ -280,10 +280,10 @@ class SIMGAN:
     def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
         """G, of any size, since it is convolutions (the averaged one of a packed model, which has no other); D of the
         same size."""
-        found = {"generator": next(name for name in ("generator", "generator_ema") if name in parts)}
+        lent = {"generator": next(name for name in ("generator", "generator_ema") if name in parts)}
         if "discriminator" in parts and other.image_size == self.config.image_size:
-            found["discriminator"] = "discriminator"
-        return found
+            lent["discriminator"] = "discriminator"
+        return lent
 
     def warnings(self, terms: dict[str, float]) -> dict[str, tuple[bool, str]]:
         """A D that has learnt the pictures by heart; a code that says nothing. docs/training.md shows both."""

@@ -85,22 +85,22 @@ def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
     with quiet():
         import tensorflow as tf
 
-        made = first() if first else None
+        result = first() if first else None
         tf.zeros([1]).numpy()
-    return made
+    return result
 
 
 def _parse(argv: list[str], about: str, own: flags.FlagValues) -> list[str]:
     """Parses into flags.FLAGS. about, own: the command's docstring and flags, for --help and the refusals."""
     if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
-        shown = own.get_help(include_special_flags=False)
+        flags_help = own.get_help(include_special_flags=False)
         try:
-            print(as_typed(f"{about}\nflags (--helpfull shows the libraries' too):\n{shown}"), flush=True)
+            print(as_typed(f"{about}\nflags (--helpfull shows the libraries' too):\n{flags_help}"), flush=True)
         except BrokenPipeError:  # `--help | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    found = re.search(r"python .*", about)
-    example = f"; for example: {found[0].strip()}" if found else ""
+    match = re.search(r"python .*", about)
+    example = f"; for example: {match[0].strip()}" if match else ""
     flags.FLAGS.set_gnu_getopt(True)  # flags behind a stray word are read, so that they are not called missing
     try:
         # A first word without dashes is astray whatever else is missing.

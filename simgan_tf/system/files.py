@@ -142,8 +142,8 @@ def _exchange(first: str, second: str) -> bool:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
-    return rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+    current_folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    return rename(current_folder, os.fsencode(first), current_folder, os.fsencode(second), exchange) == 0
 
 
 def _umask() -> int:

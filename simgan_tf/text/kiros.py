@@ -142,13 +142,13 @@ class Kiros:
     def released(self) -> dict[str, np.ndarray]:
         """The arrays as the released file has them."""
         words, *gru = (variable.numpy() for variable in self.variables)
-        found = {"Wemb": words, "ff_image_W": self.image[0], "ff_image_b": self.image[1]}
+        arrays = {"Wemb": words, "ff_image_W": self.image[0], "ff_image_b": self.image[1]}
         if gru:
             (kernel, recurrent, bias), d = gru, self.dim
             for key, array in (("W", kernel), ("U", recurrent), ("b", bias[0])):
-                found[f"encoder_{key}"] = np.concatenate([array[..., d : 2 * d], array[..., :d]], axis=-1)
-                found[f"encoder_{key}x"] = array[..., 2 * d :]
-        return found
+                arrays[f"encoder_{key}"] = np.concatenate([array[..., d : 2 * d], array[..., :d]], axis=-1)
+                arrays[f"encoder_{key}x"] = array[..., 2 * d :]
+        return arrays
 
     def save(self, directory: str) -> None:
         """Writes encoder.json, vocabulary.txt and weights.npz (arrays as released), which are all that `load` needs."""
@@ -249,27 +249,29 @@ def read_dictionary(path: str, rows: int) -> Dictionary:
     Byte strings and Python 2's strings are read as UTF-8 where they are that. Ids from `rows` on are left out.
     Raises: ValueError for another pickle, or the dictionary of another model.
     """
-    found = pickles.load(path)
+    content = pickles.load(path)
     expected = (
         "expected the word dictionary of a model of Kiros et al.: words with whole numbers from 2 on, "
         f"NAME.npz{DICTIONARY} from vse.zip"
     )
-    if not isinstance(found, dict):
-        size = f" of {len(found)}" if hasattr(found, "__len__") else ""
-        raise ValueError(f"{path} holds a {type(found).__name__}{size}, {expected}")
+    if not isinstance(content, dict):
+        size = f" of {len(content)}" if hasattr(content, "__len__") else ""
+        raise ValueError(f"{path} holds a {type(content).__name__}{size}, {expected}")
     word_of: dict[int, str] = {}
-    for word, row in found.items():
-        whole = isinstance(row, (int, np.integer)) and not isinstance(row, bool)
-        if not isinstance(word, (str, bytes)) or not whole or row < 2:
-            what = f"{word!r:.40}: {row!r:.40}"
-            raise ValueError(f"{path} has the entry {what}, {expected} (NAME.npz.pkl holds the options, not the words)")
+    for word, row in content.items():
+        is_whole = isinstance(row, (int, np.integer)) and not isinstance(row, bool)
+        if not isinstance(word, (str, bytes)) or not is_whole or row < 2:
+            entry = f"{word!r:.40}: {row!r:.40}"
+            raise ValueError(
+                f"{path} has the entry {entry}, {expected} (NAME.npz.pkl holds the options, not the words)"
+            )
         if int(row) in word_of:
             raise ValueError(f"{path} has id {row} for {word_of[int(row)]!r:.40} and for {word!r:.40}, {expected}")
         word_of[int(row)] = _text(word)
-    if not rows - 2 <= len(found) <= rows or not all(row in word_of for row in range(2, rows)):
+    if not rows - 2 <= len(content) <= rows or not all(row in word_of for row in range(2, rows)):
         raise ValueError(
-            f"{path} has {len(found)} words, with ids up to {max(word_of, default=0)}, for a model of {rows} rows; it "
-            "is not the dictionary of this model"
+            f"{path} has {len(content)} words, with ids up to {max(word_of, default=0)}, for a model of {rows} rows; "
+            "it is not the dictionary of this model"
         )
     try:
         return Dictionary([word_of[row] for row in range(2, rows)])

@@ -70,9 +70,9 @@ def require_same(encoder: object, info: dict, split: Split, count: int = 64) -> 
         )
     captions = [caption for each in split.captions for caption in each]
     rows = np.unique(np.linspace(0, len(captions) - 1, count).astype(int))
-    made, held = encoder.encode([captions[row] for row in rows]), split.embeddings[rows]
-    lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(held, axis=1)
-    cosine = float(np.mean(np.sum(made * held, axis=1) / np.maximum(lengths, 1e-12)))
+    computed, recorded = encoder.encode([captions[row] for row in rows]), split.embeddings[rows]
+    lengths = np.linalg.norm(computed, axis=1) * np.linalg.norm(recorded, axis=1)
+    cosine = float(np.mean(np.sum(computed * recorded, axis=1) / np.maximum(lengths, 1e-12)))
     if cosine < ALIKE:
         raise ValueError(
             f"the embeddings of the records ({facts['name']}) are not those of the text encoder {encoder.name}: mean "

@@ -263,9 +263,9 @@ def retrieval(image_vectors: np.ndarray, sentence_vectors: np.ndarray) -> dict[s
     return {"image_to_text": _summary(image_ranks), "text_to_image": _summary(sentence_ranks)}
 
 
-def recall_sum(found: dict[str, dict[str, float]]) -> float:
+def recall_sum(results: dict[str, dict[str, float]]) -> float:
     """Recall at 1, 5 and 10, both directions of `retrieval` added up: 0 to 6. Source: the code of Kiros et al."""
-    return sum(way[f"recall_at_{r}"] for way in found.values() for r in (1, 5, 10))
+    return sum(way[f"recall_at_{r}"] for way in results.values() for r in (1, 5, 10))
 
 
 def chance(images: int, sentences_per_image: int) -> dict[str, dict[str, float]]:
