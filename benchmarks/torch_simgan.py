@@ -1,5 +1,5 @@
 """SIMGAN's default networks, objective and update in PyTorch, for the other benchmarks to run beside ours.
-Knows no TensorFlow. PyTorch is no requirement of the project: pip install torch."""
+PyTorch is no requirement of the project: pip install torch."""
 
 import contextlib
 from collections.abc import Iterable

@@ -1,5 +1,4 @@
-"""Worker processes that stay up and measure when they are told, so that two sides can take turns of seconds.
-Knows neither TensorFlow nor PyTorch."""
+"""Worker processes that stay up and measure on request, so that two sides can take turns of a few seconds."""
 
 import json
 import os

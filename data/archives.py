@@ -1,5 +1,5 @@
 """Unpacks a stranger's archive: python -m data.archives --archive=CUB_200_2011.tgz --out_dir=raw/cub
-Plain files and folders, all of them or nothing. Must not know any data set."""
+Only plain files and folders are written, and all of them or nothing."""
 
 import dataclasses
 import os

@@ -1,5 +1,4 @@
-"""Captions by picture key from every carrier of the field: text files, .t7 files, AttnGAN's pickles, CSV, JSONL.
-Must not know any data set's picture layout, TensorFlow or a model."""
+"""Captions by picture key from every carrier of the field: text files, .t7 files, AttnGAN's pickles, CSV, JSONL."""
 
 import dataclasses
 import os

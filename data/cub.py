@@ -1,5 +1,4 @@
-"""CUB-200-2011 birds in the official tree, joined with any carrier of captions by the pictures' file names.
-Must not know records' bytes, batches or a model."""
+"""CUB-200-2011 birds in the official tree, joined with any carrier of captions by the pictures' file names."""
 
 import os
 

@@ -1,5 +1,4 @@
-"""Precomputed caption embeddings from the files that the field passes around, joined to pictures by key.
-Must not know record files, batches or a model."""
+"""Precomputed caption embeddings from the files that the field passes around, joined to pictures by key."""
 
 import dataclasses
 import math

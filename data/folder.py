@@ -1,5 +1,4 @@
-"""Anyone's own pictures: a folder of them, at any depth, and a file of captions that names each by its path.
-Must not know records' bytes, batches or a model."""
+"""Anyone's own pictures: a folder of them, at any depth, and a file of captions that names each by its path."""
 
 import os
 

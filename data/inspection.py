@@ -1,5 +1,4 @@
-"""What is unusual about picture files, and which of them show the same picture.
-Must not know any data set's layout, captions or records."""
+"""What is unusual about picture files, and which of them show the same picture."""
 
 import dataclasses
 import hashlib

@@ -1,5 +1,4 @@
-"""What a data set will be made of, before a picture is opened: entries joined with captions by key, and their splits.
-Must not know any layout's files, records or a model."""
+"""What a data set will be made of, before a picture is opened: entries joined with captions by key, and their splits."""
 
 import dataclasses
 import hashlib

@@ -1,5 +1,4 @@
-"""Entries of a listing to examples with their pictures: read, checked and cut by several threads, in order.
-Must not know any data set's layout, batches or a model."""
+"""Entries of a listing to examples with their pictures: read, checked and cut by several threads, in order."""
 
 import collections
 import itertools

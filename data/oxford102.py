@@ -1,5 +1,4 @@
-"""Oxford-102 flowers (and the demo set, of the same layout), joined with any carrier of captions by image number.
-Must not know records' bytes, batches or a model."""
+"""Oxford-102 flowers (and the demo set, of the same layout), joined with any carrier of captions by image number."""
 
 import csv
 import os

@@ -1,5 +1,5 @@
-"""Records to batches: one split in memory, endless training batches whose order is a function of the step, and the
-pictures for evaluation. Must not know a model, a text encoder or any raw data set."""
+"""From records to batches: a split held in memory, endless training batches whose order is a function of the step,
+and the pictures for evaluation."""
 
 import dataclasses
 import math

@@ -1,5 +1,4 @@
-"""The one record schema: Example, its table of features, writer and reader.
-Must not know any data set's layout, batches or a model."""
+"""The one record schema: Example, its table of features, writer and reader."""
 
 import contextlib
 import dataclasses

@@ -1,5 +1,4 @@
-"""How the doctor tells what it found, line by line, and what of it stands in the way.
-Must not know any data set's layout, captions or records."""
+"""Prints what data.doctor finds, line by line, and collects the problems that must be solved first."""
 
 import statistics
 from collections import defaultdict

@@ -1,8 +1,6 @@
 """A contact sheet of records: pictures with their captions.
 
 python -m data.show --records_dir=records/cub --out=sheet.png
-
-Must not know any raw data set, batches or a model.
 """
 
 import io

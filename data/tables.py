@@ -1,5 +1,4 @@
-"""Captions of people's own pictures: a CSV or JSONL file of key and caption, read line by line within bounds.
-Must not know pictures, other carriers of captions or a model."""
+"""Captions of people's own pictures: a CSV or JSONL file of key and caption, read line by line within bounds."""
 
 import csv
 import itertools

@@ -1,5 +1,5 @@
 """Rewrites a .tflite so that nothing stands in it twice; every number it computes stays as it was.
-Knows the file format alone: any model, no TensorFlow."""
+Works on any model, and without TensorFlow."""
 
 import hashlib
 

@@ -1,5 +1,5 @@
 """Runs a SavedModel through TensorFlow's C++ loader, the one of TensorFlow Serving, without Python TensorFlow.
-Knows nothing of this project: any SavedModel, any signature, arrays from and to .npz.
+Works on any SavedModel and signature; arrays come from .npz files and go to such.
 
     python -m export.cpp_loader SAVED_MODEL_DIR                     a line for each op: its name, and kernel or none
     python -m export.cpp_loader SAVED_MODEL_DIR SIGNATURE IN.npz OUT.npz [SIGNATURE IN.npz OUT.npz ...]

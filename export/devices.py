@@ -1,5 +1,4 @@
-"""Makes the .tflite variants of a run, measures each as a device would run it, and refuses one that is too poor.
-Knows what is measured and where pictures come from, and nothing of the file format."""
+"""Makes the .tflite variants of a run, measures each as a device would run it, and refuses one that is too poor."""
 
 import dataclasses
 import os

@@ -1,5 +1,5 @@
 """Exports a trained run: SavedModel and TFLite, each held against the live model before it gets its final name.
-Knows what is made in which order, and no file format; TensorFlow starts when the names are known to be right."""
+TensorFlow starts only after the names of files and variants have been checked."""
 
 import json
 import os

@@ -1,5 +1,5 @@
 """The network that edits, for inference alone: batch norm inside its convolutions, float32 or bfloat16, as constants.
-Knows the layers of simgan_tf/layers.py; a network's wiring stays where it is, in its `call`."""
+How a network's layers are connected is not repeated here: its own `call` runs, over folded layers."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,4 @@
-"""Holds the exported files against the live model on real inputs: finite first, then largest and mean difference.
-Knows no file format beyond how each is run; writes nothing."""
+"""Holds the exported files against the live model on real inputs: finite first, then largest and mean difference."""
 
 import dataclasses
 import itertools

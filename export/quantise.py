@@ -1,8 +1,7 @@
 """Weight-only and calibrated int8 out of a finished float32 .tflite, by the LiteRT quantizer.
-Knows the signatures of export/tflite.py, and no TensorFlow.
 
-TensorFlow's converter has no weight-only int8, and its calibration of a model with a WHILE, which the GRU is, ends the
-process by a segmentation fault.
+TensorFlow's converter cannot do either: it has no weight-only int8, and calibrating a model that holds a WHILE
+operation, as the GRU does, ends its process by a segmentation fault.
 """
 
 import re

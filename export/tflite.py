@@ -1,5 +1,5 @@
 """The trained generator and its text encoder as .tflite files for devices, with vocabulary and contract inside.
-Knows no run directory's layout and no data; measures nothing, that is parity.py's and devices.py's."""
+Their quality and speed are measured in parity.py and devices.py."""
 
 import json
 import os

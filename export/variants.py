@@ -1,5 +1,4 @@
-"""The number formats a .tflite is made in, one conversion a process: a model may crash its converter and no more.
-Knows the signatures of export/tflite.py, and neither a run directory nor Keras.
+"""The number formats a .tflite is made in. Each conversion is a process of its own: a converter may crash.
 
 python -m export.variants VARIANT SOURCE OUT [SAMPLES.npz]
 """

@@ -1,5 +1,4 @@
-"""Checkpoints of a run directory: written whole or not at all, checked when they are read, kept by number.
-Knows no method, no network and no loop."""
+"""Checkpoints of a run directory: written whole or not at all, checked when they are read, kept by number."""
 
 import os
 import re

@@ -1,5 +1,4 @@
-"""What a training will cost: parameters, multiplications, memory and hours, before it is begun. Writes nothing.
-Knows no file, and no network by name."""
+"""What a training will cost: parameters, multiplications, memory and hours, before it is begun. Writes nothing."""
 
 import math
 import time

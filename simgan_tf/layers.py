@@ -1,5 +1,5 @@
 """The layers every method is made of: convolutions with the relatives' initial values, fused batch norm, residual unit,
-conditioning augmentation, join. Knows no method and no loss."""
+conditioning augmentation, join."""
 
 import keras
 import tensorflow as tf

@@ -1,5 +1,5 @@
 """One training, assembled: records, text encoder, devices and method; then the loop, or what it would cost.
-Knows no method by name. What can be said without TensorFlow is said before it starts."""
+What can be checked without TensorFlow is checked before it starts."""
 
 import contextlib
 import dataclasses

@@ -1,5 +1,4 @@
-"""Where a training runs: one device, the devices of one machine, or several machines, by tf.distribute.
-Knows no network, no file and no loop."""
+"""Where a training runs: one device, the devices of one machine, or several machines, by tf.distribute."""
 
 import contextlib
 import json

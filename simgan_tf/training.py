@@ -1,4 +1,4 @@
-"""The loop: batches into the method's step, checkpoints, metrics, sample sheets. Knows no method and no network.
+"""The loop: batches into the method's step, checkpoints, metrics, sample sheets.
 A run directory holds config.json, text_encoder/, checkpoints/, metrics.jsonl, tensorboard/, samples/."""
 
 import contextlib

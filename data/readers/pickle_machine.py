@@ -1,5 +1,5 @@
 """The pickle machine: a stack of values, stacks set aside by marks, a memo of values to be used again, and its limits.
-Must not know the opcodes, nor call or import anything but the stand-ins of data/readers/pickle_makers.py."""
+For safety it calls nothing but the stand-ins of data/readers/pickle_makers.py, and imports nothing that a file names."""
 
 import itertools
 import struct

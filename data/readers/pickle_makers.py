@@ -1,5 +1,5 @@
 """What a pickle may call: own stand-ins for numpy's constructors, which check all that they are given.
-Must not know the pickle format, nor resolve a name of any module."""
+For safety a name in the file is only looked up in the table MAKERS below, never in a module."""
 
 import dataclasses
 from collections.abc import Callable

@@ -1,5 +1,4 @@
-"""Strangers' pickles read as data: the opcodes that make plain values and numpy arrays, and no way to run anything.
-Must not know what the data mean, nor TensorFlow."""
+"""Strangers' pickles read as data: the opcodes that make plain values and numpy arrays, and no way to run anything."""
 
 import codecs
 import io

@@ -1,5 +1,4 @@
-"""What the readers of strangers' files hold an array to be: plain numbers or text, of exactly its shape's bytes.
-Must not know any file format."""
+"""What the readers of strangers' files hold an array to be: plain numbers or text, of exactly its shape's bytes."""
 
 import math
 import os

@@ -1,5 +1,4 @@
-"""Walks over strangers' tar files, packed or not, front to back, in little memory.
-Must not know what the members are, nor write anything."""
+"""Walks over strangers' tar files, packed or not, front to back, in little memory."""
 
 import bz2
 import gzip

@@ -1,5 +1,4 @@
-"""Holds a SavedModel against the live model the ways a server runs it: C++ loader, classic Session, warm-up, op set.
-Knows no server and writes nothing."""
+"""Holds a SavedModel against the live model the ways a server runs it: C++ loader, classic Session, warm-up, op set."""
 
 import dataclasses
 import io

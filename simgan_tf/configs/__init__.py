@@ -1,6 +1,7 @@
-"""Presets, flags and config.json of every method. Knows no field by name, and no TensorFlow.
+"""Presets, flags and config.json of every method; starts no TensorFlow.
 
-base.py has what all trainings share; one file a method has its own numbers, `Config`, and its presets, `PRESETS`.
+base.py has the fields that all trainings share. Each method has one file with its own fields, `Config`, and its
+presets, `PRESETS`.
 """
 
 import dataclasses

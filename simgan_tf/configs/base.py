@@ -1,5 +1,5 @@
-"""What every training has, one field a number: pictures, optimisation, housekeeping.
-Knows no method and no TensorFlow, so that a wrong flag fails before TensorFlow starts."""
+"""The settings that every training has: pictures, optimisation, housekeeping.
+Without TensorFlow, so that a wrong flag is refused at once and not after the seconds that TensorFlow takes to start."""
 
 import dataclasses
 import math

@@ -1,5 +1,6 @@
 """The reader of colours on real photographs: which words, which pixels, how judged. Arrays and captions in, words out.
-Knows no model, and takes no part in any training; only its command at the end reads records.
+
+No training uses it, so that it can judge what a training made.
 
 Words. Each set of words (FLOWERS, BIRDS) has the colours that are asked for and read. A picture's own colour is what
 its captions say of petals (flowers) or of plumage below and as a whole (birds): see `said` and `own_colour`. Blue

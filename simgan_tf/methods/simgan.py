@@ -1,5 +1,5 @@
 """SIMGAN (Yu, Dong, Liang, Mo, Wu, Guo): generator, discriminator, objective of Eq. 1-4 and one training step.
-Knows neither files nor the loop around the step. The contract it keeps stands in simgan_tf/methods/__init__.py."""
+The contract it keeps stands in simgan_tf/methods/__init__.py."""
 
 from collections.abc import Sequence
 

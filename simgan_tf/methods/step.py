@@ -1,5 +1,5 @@
 """What the step of every method is made of: Adam, descending a loss, averaging weights, mismatching texts.
-Knows no network. Gradients and terms are averaged over replicas here, so that a method writes its paper's losses."""
+Gradients and terms are averaged over the devices here, so that a method states the losses as its paper does."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

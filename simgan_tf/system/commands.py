@@ -1,5 +1,5 @@
 """The one way a command starts: absl flags in, one line on stderr for a user's mistake, exit code 0 only on success.
-Knows no flag, no model and no data, and must stay importable without TensorFlow."""
+Importable without TensorFlow, so that a mistake is reported at once."""
 
 import errno
 import os

@@ -1,5 +1,4 @@
-"""Files and folders that appear under their name whole or not at all, whatever happens while they are written.
-Knows nothing of what is in them."""
+"""Files and folders that appear under their name whole or not at all, whatever happens while they are written."""
 
 import contextlib
 import ctypes

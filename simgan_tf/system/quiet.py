@@ -1,5 +1,5 @@
 """Keeps library chatter off the screen while a block runs.
-Knows no TensorFlow, so that it can also cover the import, which chats too."""
+Imports no TensorFlow, so that it can cover TensorFlow's import, which prints lines too."""
 
 import contextlib
 import os

@@ -1,5 +1,4 @@
-"""phi as Reed et al. 2016 made it, the encoder of the StackGAN line: characters, convolutions, a recurrent network.
-Knows no data set, no GAN and no training."""
+"""phi as Reed et al. 2016 made it, the encoder of the StackGAN line: characters, convolutions, a recurrent network."""
 
 import os
 from collections.abc import Mapping, Sequence

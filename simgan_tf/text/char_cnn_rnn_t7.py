@@ -1,5 +1,4 @@
-"""Weights of a char-CNN-RNN out of the file that Torch saved of it, by the places of its nn.* modules.
-Knows no TensorFlow and no sentence."""
+"""Weights of a char-CNN-RNN out of the file that Torch saved of it, found by the order of its nn.* modules."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """Fills records with an encoder's vectors of their captions, in place.
 
 python -m simgan_tf.text.embed --records_dir=records/cub --encoder=runs/cub/text_encoder
-
-Must not know any raw data set, batches or which encoder it is.
 """
 
 import dataclasses

@@ -1,5 +1,5 @@
 """What every text encoder can do, and one way to load any of them, a trained one or a released file.
-Knows no network; each kind has a module of its own."""
+Each kind has a module of its own."""
 
 import os
 from collections.abc import Sequence

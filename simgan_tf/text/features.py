@@ -1,5 +1,5 @@
 """The frozen image side of phi's training: VGG-19's fc7 of one centre crop, and the projection trained on top of it.
-Knows no records, no text and no flags, and downloads nothing."""
+Nothing is downloaded here."""
 
 import os
 

@@ -1,5 +1,4 @@
-"""phi as Kiros, Salakhutdinov and Zemel released it: NAME.npz with NAME.npz.dictionary.pkl, sentences and images.
-Knows no data set, no GAN and no training."""
+"""phi as Kiros, Salakhutdinov and Zemel released it: NAME.npz with NAME.npz.dictionary.pkl, sentences and images."""
 
 import math
 import os

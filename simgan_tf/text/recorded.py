@@ -1,5 +1,5 @@
 """phi by looking it up: the embeddings that came with the records, for the captions that they belong to.
-Knows no network; for runs whose encoder is nowhere to be had."""
+For runs whose encoder is not available."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,5 +1,4 @@
-"""Ids of a sentence as released encoders make them, of words between spaces or of characters, in Python and in graphs.
-Knows no model and no file of theirs."""
+"""Ids of a sentence as released encoders make them, of words between spaces or of characters, in Python and in graphs."""
 
 import functools
 import re

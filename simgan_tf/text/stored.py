@@ -1,5 +1,5 @@
 """The folder that a text encoder is kept in: encoder.json with its settings, vocabulary.txt, weights.npz.
-Knows no network; each kind of encoder says which settings and arrays it needs."""
+Each kind of encoder says which settings and arrays it needs."""
 
 import hashlib
 import json

@@ -1,5 +1,4 @@
-"""Words of a sentence and their ids: one definition, in Python and as TensorFlow string ops.
-Knows no model and no data set."""
+"""Words of a sentence and their ids: one definition, in Python and as TensorFlow string ops."""
 
 import functools
 import re

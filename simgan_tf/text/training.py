@@ -1,5 +1,5 @@
 """The training of phi: from a records folder to run_dir/text_encoder, and what the encoder is worth.
-Knows no GAN; what it measures on the test split is reported and decides nothing."""
+What it measures on the test split is reported and decides nothing."""
 
 import json
 import os

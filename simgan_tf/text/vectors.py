@@ -1,5 +1,5 @@
 """Word vectors from text files in GloVe's or fastText's form, pruned to a vocabulary while they are read.
-Knows the encoder's word table and no training; of the file it keeps no line but the words asked for."""
+Only the vectors of the words asked for are kept in memory."""
 
 import dataclasses
 import itertools

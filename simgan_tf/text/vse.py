@@ -1,5 +1,4 @@
-"""phi, the sentence encoder, with the image tower, the loss and the measure it is trained by.
-Knows no records, no flags and no GAN."""
+"""phi, the sentence encoder, with the image tower, the loss and the measure it is trained by."""
 
 import os
 from collections.abc import Sequence
