@@ -3,8 +3,8 @@
 python -m benchmarks.saved_model [--size=256 --width=64 --units=16]
 
 One JSON line. Random weights. "live" is the model as Editor runs it; the others are written as SavedModels and run by
-the classic Session, as a server does it. Batch 1; they take turns. times_as_fast is the median, over the rounds, of the
-first one's time by that of the same round: what slows the machine for a while slows both.
+the classic Session, as a server does it. Batch 1; they take turns. times_as_fast is the median over the rounds of the
+first side's time divided by this side's time in the same round: what slows the machine for a while slows both.
 """
 
 import functools

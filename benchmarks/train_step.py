@@ -7,10 +7,10 @@ G, everything else as the paper's preset; the same batch again and again, so tha
 are those of convolutions and dense layers, two for a multiply-add, forward and backward; the peak is that of the best
 square matrix product of this run. With --peer=torch the same step in PyTorch, eager and compiled, from one forward
 pass of G as ours and from two as the relatives', takes turns with ours; PyTorch is no requirement: pip install torch.
-There D looks at the real pictures twice, for the real and for the mismatching pairs, as Eq. 1 is usually written; ours
-looks once, which is 1 % of a step's operations.
-A batch of 1 has no other picture to take a mismatching text from, and Config refuses to train so: there the picture's
-own text stands in for it, which is the same work.
+In PyTorch D looks at the real pictures twice, once for the real and once for the mismatching pairs, as Eq. 1 is usually
+written; ours looks once, which saves 1 % of a step's operations.
+With a batch of 1 there is no other picture to take a mismatching text from (Config refuses to train so). The picture's
+own text is used then: the work is the same.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def config_of(case: str, precision: str = "float32") -> Config:
 
 
 def text_encoder(dim: int) -> Any:
-    """phi of one word: what it says takes no part in what is timed, only how many numbers it has."""
+    """A text encoder of one word: the time of a step depends on the size of its vectors, not on their values."""
     from simgan_tf.text.tokens import Vocabulary
     from simgan_tf.text.vse import TextEncoder
 
@@ -74,7 +74,7 @@ def text_encoder(dim: int) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Operations of one layer, forward, for one picture. source: its input needs no gradient on the way back."""
+    """Operations of one layer, forward, for one picture. source: whether its input needs no gradient."""
 
     operations: int
     source: bool = False
@@ -248,7 +248,7 @@ def main(argv: list[str]) -> None:
 
 
 def run(ours: type, torch: type, measure: Callable[..., dict[str, Any]]) -> None:
-    """Is the worker that --side names, or measures every case and precision and prints a JSON line each."""
+    """Serves as the worker that --side names; without --side measures every case and precision, a JSON line each."""
     values = flags.FLAGS
     if values.side:
         side = ours() if values.side == "ours" else torch()

@@ -61,7 +61,7 @@ def build(
     split_seed of `data.listing.rule_of`.   workers: threads that check pictures, 0 = one a core.
     command: kept in dataset.json for the reader.   embeddings_path: what `data.embeddings.read` takes, "" = none.
     crop: "box" cuts the birds out by `geometry.crop_rectangle`.   stored_size: as `images.read_picture`.
-    check: "pixels" decodes every picture once; "headers" believes JPEGs that begin and end as such.
+    check: "pixels" decodes every picture once; "headers" accepts JPEGs whose beginning and end are right.
 
     Raises: ValueError, FileNotFoundError or OSError, one line each; `out_dir` is then as it was.
     """
@@ -106,7 +106,7 @@ def build(
             f"choose another folder, or delete it: rm -r {shlex.quote(out_dir)}"
         )
 
-    commands.start_tensorflow()  # only now: what is wrong with the raw files is told at once
+    commands.start_tensorflow()  # only now: mistakes in the raw files are reported without waiting for it
     with files.replacing_folder(out_dir) as unfinished:
         total = sum(len(entries) for entries in listing.splits.values())
         splits, keys = {}, {}
@@ -141,18 +141,18 @@ def build(
         }
         records.write_info(unfinished, info)
         if os.path.isdir(out_dir):
-            os.rmdir(out_dir)  # it was empty: raises where another build has filled it since
+            os.rmdir(out_dir)  # it was empty when this build began; raises where another build has filled it
     return info, True
 
 
 def _holds(info: dict[str, object], vectors: embeddings.Embeddings) -> bool:
-    """Whether the records still hold these embeddings: simgan_tf.text.embed may have put others in their place."""
+    """Whether the records hold these embeddings; simgan_tf.text.embed may have replaced them since the build."""
     entry = info["embeddings"] or {}
     return (entry.get("name"), entry.get("dim"), entry.get("scale")) == (vectors.name, vectors.dim, vectors.scale)
 
 
 def _watched(examples: Iterator[records.Example], keys: dict[tuple, str], bar: tqdm.tqdm) -> Iterator[records.Example]:
-    """The examples as they come, their keys put down by the picture's bytes."""
+    """The examples unchanged; notes each one's key in `keys`, by its picture's bytes, and moves the progress bar."""
     for example in examples:
         keys.setdefault((len(example.image), hash(example.image)), example.key)  # 64 bits: enough to compare with
         yield example
@@ -168,7 +168,7 @@ def _require_boxes(listing: Listing, raw_dir: str) -> None:
 
 
 def _listing_digest(listing: Listing, vectors: embeddings.Embeddings | None) -> str:
-    """sha256 of what would be built, without opening a picture: its file's size stands for it."""
+    """sha256 of what would be built. No picture is opened: the sizes of their files enter instead of the bytes."""
     digest = hashlib.sha256()
     for split, entries in listing.splits.items():
         for entry in entries:

@@ -20,10 +20,10 @@ CHARACTERS = 201  # kept of each caption in the .t7 files
 
 @dataclasses.dataclass(frozen=True)
 class Captions:
-    """What a carrier says, by key: the file name of the picture without folder and ending."""
+    """The captions of one carrier (a kind of file), by key: the file name of the picture without folder and ending."""
 
     texts: dict[str, tuple[str, ...]]  # of the wanted keys; () where a file is there but empty
-    class_of: dict[str, str]  # class folder ("" = untold) of every key, read or not; {} if the carrier has none
+    class_of: dict[str, str]  # class folder ("" = unknown) of every key, read or not; {} if the carrier has none
     split_of: dict[str, str]  # "train" or "test" of every key; {} where the carrier knows no splits
     carrier: str  # kind of file, for people
     where: Callable[[str], str]  # key -> place of its captions, for messages
@@ -34,7 +34,7 @@ class Captions:
 
 
 def read(path: str, wanted: set[str] | None = None) -> Captions:
-    """The captions of a file or folder, whichever of these `path` is or holds; class and split where they are told.
+    """The captions of a file or folder, whichever of these `path` is or holds; classes and splits where it has them.
 
     captions.csv, captions.jsonl, or any file of that ending: lines of key and caption.
     captions.pickle beside train/filenames.pickle and test/filenames.pickle: AttnGAN's metadata.
@@ -153,7 +153,7 @@ def read_names(folder: str) -> dict[str, list[str]]:
 
 
 def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
-    """The captions of a `char` matrix [201, captions], one a column: indices into ALPHABET from 1, 0 = nothing.
+    """The captions of a `char` matrix [201, captions], one a column: indices into ALPHABET from 1, 0 = no character.
 
     path: for messages.   Raises: ValueError for another shape or numbers outside the alphabet.
     """

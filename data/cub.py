@@ -41,7 +41,7 @@ def listing(
 
     raw_dir: the folder that holds CUB_200_2011/, or that folder itself.   captions_dir: "" = text_c10 in raw_dir or
     beside it.   skip_missing: whether pictures without captions, captions without pictures and classes in neither
-    split are left out and told in `missing`, or raise.   The others: `data.listing.rule_of`.
+    split are left out and listed in `missing`, or refused.   The others: `data.listing.rule_of`.
 
     Raises: FileNotFoundError with the expected tree; ValueError naming the file, and the line in it, that is wrong.
     """

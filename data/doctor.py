@@ -48,7 +48,7 @@ def check_raw(
     workers: int = 0,
     **rule: str | float | int,
 ) -> bool:
-    """Prints all that is known of a raw tree; returns whether the build needs --skip_missing.
+    """Prints all that can be found out about a raw tree; returns whether the build needs --skip_missing.
 
     The arguments are those of `build.build`.   classes: whether to print the counts of every class.
     """
@@ -59,7 +59,7 @@ def check_raw(
     listing, error = None, ""
     try:
         if dataset == "demo":
-            demo.write(raw_dir)  # the folder is not empty: says that it is the demo set, or raises
+            demo.write(raw_dir)  # raises unless the folder holds the demo set
         listing = layout.listing(raw_dir, captions_dir, True, **rule)
     except (ValueError, OSError) as caught:
         error = commands.in_words(caught)
@@ -70,7 +70,7 @@ def check_raw(
         state, details = _state(dataset, path, remark, raw_dir, listing, rule)
         report.expected(state, path, remark.strip(), details)
     if listing is None:
-        report.problem(error.replace(f"; {one_line(tree)}", ""))  # it stands above, line by line
+        report.problem(error.replace(f"; {one_line(tree)}", ""))  # the tree was printed above
         paths = _pictures_below(raw_dir)
         if paths:
             report.title(f"Pictures below {raw_dir}, though they cannot be joined with captions yet")
@@ -78,7 +78,7 @@ def check_raw(
         return False
     _print_counts(report, dataset, listing, classes)
     _print_captions(report, listing)
-    commands.start_tensorflow()  # only now: what is wrong with the tree is told at once
+    commands.start_tensorflow()  # only now: mistakes in the tree are reported without waiting for it
     entries = [entry for of_split in listing.splits.values() for entry in of_split]
     report.title("Pictures")
     boxes = [entry.box if crop == "box" else None for entry in entries]
@@ -95,13 +95,13 @@ def check_raw(
 
 
 def check_records(report: Report, records_dir: str) -> None:
-    """Reads every record, and holds counts, fingerprints and pictures against dataset.json."""
+    """Reads every record, and compares counts, fingerprints and pictures with dataset.json."""
     try:
         info = records.read_info(records_dir)
     except (ValueError, OSError) as error:
         report.problem(commands.in_words(error))
         return
-    commands.start_tensorflow()  # only now: what is wrong with dataset.json is told at once
+    commands.start_tensorflow()  # only now: a wrong dataset.json is reported without waiting for it
     report.title(f"Records in {records_dir}")
     parts, facts, owners = {}, [], []
     for split, stated in info["splits"].items():
@@ -151,7 +151,7 @@ def check_records(report: Report, records_dir: str) -> None:
 def _state(
     dataset: str, path: str, remark: str, raw_dir: str, listing: Listing | None, rule: dict
 ) -> tuple[str, str]:
-    """("ok", "MISSING" or "--" = not there and not needed, what was found) of a line of the expected tree."""
+    """State of a line of the expected tree, "ok", "MISSING" or "--" (absent and not needed), and details."""
     path, example = path.removesuffix(" ..."), path.endswith(" ...")
     ending, gone = os.path.splitext(path)[1].lower(), "--" if listing or remark.endswith(" only") else "MISSING"
     if "classes.txt and " in path:
@@ -230,13 +230,13 @@ def _print_captions(report: Report, listing: Listing) -> None:
 
 
 def _print_masks(report: Report, entries: list[Entry]) -> None:
-    """Entries with masks, each held against its picture."""
+    """Checks that each mask fits its picture. entries: those with masks."""
     wrong = []
     for entry in tqdm.tqdm(entries, unit="mask", desc="looking at the masks", delay=1, leave=False):
         try:
             images.read_mask(entry.mask_path, images.read_picture(entry.image_path))
         except (ValueError, OSError) as error:
-            if entry.mask_path in str(error):  # what is wrong with the picture was told above
+            if entry.mask_path in str(error):  # a broken picture was reported above
                 wrong.append(str(error))
     if entries:
         report.line(f"{len(entries):,} masks, {len(wrong):,} of them wrong")
@@ -274,7 +274,7 @@ def _pictures_below(folder: str) -> list[str]:
 
 
 def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, object], partial: bool) -> list[str]:
-    """The last lines: the command to type, or what to do before.
+    """The last lines: the command to type, or what to do first.
 
     options: the flags that data.build shares.   partial: whether it needs --skip_missing.
     """

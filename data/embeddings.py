@@ -85,7 +85,7 @@ def read(path: str, name: str = "") -> Embeddings:
 
 
 def check(embeddings: Embeddings, listing: Listing) -> int:
-    """Holds embeddings and pictures to fit; returns how many pictures of the embeddings the listing does not have.
+    """Checks that embeddings and pictures fit; returns how many pictures have embeddings but are not in the listing.
 
     Every entry needs as many vectors as it has captions. Where the embeddings came with their captions (.t7), these
     must be the entry's, in the same order.

@@ -32,7 +32,7 @@ def listing(
 
     captions_dir: a .csv or .jsonl file of captions whose keys may have the picture's ending, or another carrier; "" =
     raw_dir/captions.csv or captions.jsonl.   skip_missing: whether pictures without captions and captions without
-    pictures are left out and told in `missing`, or raise.   test_share: 0 = a tenth, unless there are class lists.
+    pictures are left out and listed in `missing`, or refused.   test_share: 0 = a tenth, unless there are class lists.
     The others: `data.listing.rule_of`.
 
     Raises: FileNotFoundError with the expected tree; ValueError for two pictures of one key.

@@ -1,4 +1,4 @@
-"""Sizes of pictures: which are taken, what is cut out around a bounding box, and how large it is stored."""
+"""Sizes of pictures: which are accepted, what is cut out around a bounding box, and how large it is stored."""
 
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
 MAX_ASPECT = 40  # longer side over shorter: resizing by the shorter must not blow the longer up

@@ -18,7 +18,7 @@ SMALL = 64  # pixels of the shorter side, below which even the smallest models s
 LARGE = 12_000_000  # pixels, above which the decoder holds up training
 LONG = 3  # longer side over shorter, above which the central square shows little of the picture
 ENDINGS = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "HEIF": (".heic", ".heif")}
-CHUNK = 32  # pictures that one call of the builder's check takes: by themselves they cost twice as much
+CHUNK = 32  # pictures that one call of the builder's check takes; one by one they cost twice as much
 THUMBNAIL = 16  # pixels of its side
 # Two files show one picture if their hashes differ in 3 of 64 bits and their thumbnails by 6 of 256 levels at most.
 # On 400 pictures each of CUB and Oxford-102, made smaller or compressed anew, all hashes stayed within 3 bits (three
@@ -32,7 +32,7 @@ BROKEN = (*images.BROKEN, Image.DecompressionBombError)
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What was found out about one picture."""
+    """What is known about one picture."""
 
     name: str  # its path, or how it is called elsewhere
     refusal: str = ""  # why it cannot be used; "" = it can
@@ -139,7 +139,7 @@ def _inspect_chunk(paths: Sequence[str], boxes: Sequence[images.Box | None]) -> 
 
 
 def _remarks(name: str, picture: Image.Image) -> tuple[str, ...]:
-    """Kinds of unusual things that the header tells; the builder deals with all of them."""
+    """What is unusual about a picture by its header; the builder copes with all of it."""
     short, long = min(picture.size), max(picture.size)
     ending, kind = os.path.splitext(name)[1].lower(), picture.format or ""
     turned = picture.getexif().get(images.ORIENTATION, 1) not in (0, 1)

@@ -1,4 +1,4 @@
-"""What a data set will be made of, before a picture is opened: entries joined with captions by key, and their splits."""
+"""What a data set will be made of, before a picture is opened: entries joined with captions by key, in splits."""
 
 import dataclasses
 import hashlib
@@ -120,10 +120,10 @@ def rule_of(
     test_share: float = 0.0,
     split_seed: int = 0,
 ) -> tuple[Callable[[str, str], str], dict[str, object]]:
-    """((key, class name) -> "train", "test" or "" = neither; what to write down about it).
+    """A function (key, class name) -> "train", "test" or "" (neither), and the `split_rule` of the listing.
 
-    The first of these that there is: the two files train_classes and test_classes; for test_share > 0 that share of
-    the classes, drawn by split_seed; the class lists at captions_dir; the splits that the captions' carrier told; the
+    The first of these that exists decides: the two files train_classes and test_classes; for test_share > 0 that share
+    of the classes, drawn by split_seed; the class lists at captions_dir; the splits that the captions came with; the
     names of the pictures that StackGAN's archives hold beside their captions.
 
     Raises: FileNotFoundError where there is none; ValueError for options that exclude each other.

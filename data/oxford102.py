@@ -39,7 +39,7 @@ def listing(
     never by position in a folder, and must agree. setid.mat is not read: its splits share classes.
 
     captions_dir: "" = raw_dir/text_c10.   skip_missing: whether pictures without captions, captions without pictures
-    and classes in neither split are left out and told in `missing`, or raise.   The others: `data.listing.rule_of`.
+    and classes in neither split are left out and listed in `missing`, or refused.   The others: `data.listing.rule_of`.
 
     Raises: FileNotFoundError with the expected tree; ValueError naming the file where two sources disagree.
     """

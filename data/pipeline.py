@@ -44,7 +44,7 @@ class Split:
         )
 
     def spread(self, count: int) -> "Split":
-        """`count` pictures at even distances in key order (all, where there are fewer): unpicked, of many classes."""
+        """`count` pictures at even distances in key order (all, where there are fewer), so of many classes."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
 
 

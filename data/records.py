@@ -96,8 +96,8 @@ class Tally:
             shape = None if example.embeddings is None else example.embeddings.shape
             raise ValueError(f"{example.key!r} has embeddings {shape}, not {(len(example.captions), self.dim)}.")
         values = _values(example)
-        # Pictures and captions are the data set, whoever embedded them: a run goes on after `simgan_tf.text.embed`. The
-        # embeddings' place is kept, empty, so that folders without any have the fingerprint they always had.
+        # The fingerprint covers pictures and captions alone, so that a run can go on after `simgan_tf.text.embed` has
+        # filled the records. Embeddings enter it as an empty list: so they did in the first folders, which had none.
         for name, value in values.items():
             _add(self.digest, [] if name == "embeddings" else value)
         if width:
@@ -149,7 +149,7 @@ def embeddings_entry(
 
 
 def fingerprint(splits: dict[str, dict[str, object]]) -> str:
-    """The data set's fingerprint of its splits' (of `write_split`): sha256, blind to embeddings and shards."""
+    """The data set's fingerprint of its splits' (of `write_split`): sha256, the same whatever embeddings and shards."""
     return hashlib.sha256("".join(part["fingerprint"] for part in splits.values()).encode()).hexdigest()
 
 
@@ -220,7 +220,7 @@ def read_examples(records_dir: str, split: str) -> Iterator[Example]:
 
 
 def _count(path: str) -> int:
-    """Records of a shard, by their lengths alone: TensorFlow would try to allocate whatever length stands there.
+    """Number of records in a shard, by walking over their lengths: TensorFlow would try to allocate a damaged length.
 
     A record is its length (8 bytes), a checksum of it (4), the data, and a checksum of the data (4).
     """

@@ -18,7 +18,7 @@ from export import parity, saved_model, tflite, variants
 from simgan_tf.edit import Editor
 from simgan_tf.evaluation import metrics
 
-PICTURES, COLOURED = 32, 256  # that quality is measured on; the second where colours can be read, for their accuracy
+PICTURES, COLOURED = 32, 256  # pictures that quality is measured on; COLOURED where colours can be read
 SAMPLES = 64  # training pictures that int8 is calibrated on
 LEAST_PSNR, MOST_LOST = 30.0, 0.02  # dB; share of colour accuracy
 
@@ -46,11 +46,11 @@ def export(
     stage: Callable[[str], None] = lambda name: None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, dict[str, Any]], str]:
-    """Writes the variants `wanted` into `folder`; returns the facts of each file, by name, and what they are held on.
+    """Writes the variants `wanted` into `folder`; returns the facts of each file, by name, and a line on the pictures.
 
     Facts: variant, bytes, times_weights (bytes over those of the float32 weights), checks (float32: `parity.compare` on
     `inputs`), quality and device (see `measure`), and `refused` where force let a poor one pass.
-    stage: told what begins. tell: told a line about each file when it is finished.
+    stage: called with the name of each step as it begins. tell: called with a line about each finished file.
     Raises: ValueError where a conversion fails, float32 differs from the live model, or, without force, a variant is
     below LEAST_PSNR or loses more than MOST_LOST of the colour accuracy.
     """
@@ -147,7 +147,7 @@ def calibration(editor: Editor, records_dir: str | None, seed: int = 0) -> dict[
 
 
 def _other_captions(split: pipeline.Split, coloured: bool, seed: int) -> tuple[list[str], np.ndarray]:
-    """A caption of a random other picture for each, where coloured one of another colour; and whose it is."""
+    """For each picture a caption of a random other one (where coloured, of another colour), and that one's row."""
     if len(split) < 2:
         raise ValueError(f"{len(split)} pictures in a split of the records; two are needed, to edit one as the other.")
     random = np.random.default_rng(seed)

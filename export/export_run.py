@@ -1,4 +1,4 @@
-"""Exports a trained run: SavedModel and TFLite, each held against the live model before it gets its final name.
+"""Exports a trained run: SavedModel and TFLite, each compared with the live model before it gets its final name.
 TensorFlow starts only after the names of files and variants have been checked."""
 
 import json

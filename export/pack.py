@@ -124,7 +124,7 @@ def pack_text_encoder(source: str, folder: str) -> None:
 def rounded(value: "np.ndarray", name: str) -> "np.ndarray":
     """A float32 array in float16; as it is where it has one or two rows, or is of another type.
 
-    Biases, scales and moving statistics (those of a GRU have two rows) weigh nothing, and a variance may be beyond
+    Biases, scales and moving statistics (those of a GRU have two rows) take little room, and a variance may be beyond
     what float16 holds: 65504 above, eleven bits only from 6e-5 up.
     Raises: ValueError where a value of a larger array is beyond it.
     """

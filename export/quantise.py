@@ -32,7 +32,7 @@ def weights_int8(model: bytes) -> bytes:
 def static_int8(model: bytes, samples: str) -> bytes:
     """`model` with int8 weights, and int8 activations wherever the picture flows; inputs and outputs stay as they are.
 
-    The way of the sentence is dynamic int8. samples: as `activation_ranges` takes it.
+    The text encoder becomes dynamic int8. samples: as `activation_ranges` takes it.
     """
     tree = schema.ModelT.InitFromPackedBuf(model, 0)
     recipe = quantizer.Quantizer(bytearray(model))
@@ -59,7 +59,7 @@ def _finish(recipe: quantizer.Quantizer, tree: schema.ModelT, ranges: dict[str, 
 def picture_operations(tree: schema.ModelT) -> Iterator[tuple[str, str]]:
     """(operation, name of its output) of everything of OPERATIONS that lies behind the input `image`.
 
-    A sum with a constant is left out: it is the way from [-1, 1] to pixels, not a layer.
+    A sum with a constant is left out: it is no layer but the step from [-1, 1] to pixels.
     """
     for signature in tree.signatureDefs:
         reached = {item.tensorIndex for item in signature.inputs if item.name == b"image"}

@@ -46,8 +46,8 @@ def write_variants(
     vocabulary.txt (of an encoder that reads words) and contract.json are appended as a zip archive, which interpreters
     do not look at.
 
-    paths: variant -> file. samples: what int8 is calibrated on, see `quantise.activation_ranges`. stage: is told the
-    variant before its conversion.
+    paths: variant -> file. samples: what int8 is calibrated on, see `quantise.activation_ranges`. stage: called with
+    the variant before its conversion.
     Raises: ValueError where a conversion fails; its file and the later ones are then not there.
     """
     folder = os.path.dirname(os.path.abspath(next(iter(paths.values()))))
@@ -99,7 +99,7 @@ def signatures(editor: Editor) -> dict[str, Callable]:
 
     specs = {"embed": (embed, [tokens]), "edit": (edit, [image, embedding, noise]),
              "manipulate": (manipulate, [pixels, tokens, noise])}  # fmt: skip
-    if not method.noise_size:  # no such input then: a tensor of no numbers is none that runtimes know
+    if not method.noise_size:  # then there is no such input: runtimes know no tensor without numbers
         nothing = tf.zeros([1, 0])
         specs["edit"] = (lambda image, embedding: edit(image, embedding, nothing), [image, embedding])
         specs["manipulate"] = (lambda image, tokens: manipulate(image, tokens, nothing), [pixels, tokens])

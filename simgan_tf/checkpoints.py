@@ -12,10 +12,11 @@ from simgan_tf.system.files import sync, write_text
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
-HALF = (tf.float16, tf.float32)  # stored in half the bytes, by export.pack; and what it fills
+HALF = (tf.float16, tf.float32)  # type in the file, of a variable: export.pack stores float32 in half the bytes
 # What TensorFlow raises for missing, cut and changed files; a checksum that fails is a bare OpError.
 DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
-# And what is none: it may go away, and the next save deletes whatever is newer than the checkpoint that was taken.
+# Not damage: these errors may pass. Going back to an older checkpoint would be wrong, since the next save deletes
+# whatever is newer than the checkpoint that was taken.
 PASSING = (
     tf.errors.UnavailableError,
     tf.errors.PermissionDeniedError,
@@ -69,7 +70,7 @@ def parts_of(path: str) -> set[str]:
 
 
 def last_before(run_dir: str, step: int) -> str:
-    """Path of the newest checkpoint before `step`, for people; what is newer was passed over as damaged."""
+    """Path of the newest checkpoint before `step`, for messages; newer ones were passed over as damaged."""
     older = [other for other in steps(run_dir) if other < step]
     return path_of(run_dir, older[-1]) if older else "none yet"
 
@@ -96,7 +97,7 @@ def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, ke
                     sync(os.path.join(scratch, name))
                     os.replace(os.path.join(scratch, name), path + name.removeprefix("ckpt"))
         sync(folder)
-        # Whatever is newer was passed over as damaged when this training resumed.
+        # A checkpoint newer than this step is damaged: this training passed over it when it resumed. It goes too.
         kept_steps = [old for old in steps(run_dir) if old <= step]
         kept_steps = [old for old in kept_steps[:-keep] if keep_every and old % keep_every == 0] + kept_steps[-keep:]
         names = "".join(f'all_model_checkpoint_paths: "ckpt-{old}"\n' for old in kept_steps)

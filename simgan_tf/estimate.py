@@ -11,7 +11,7 @@ from simgan_tf import configs
 from simgan_tf.configs.base import Base
 from simgan_tf.methods import step as steps_of
 
-# Share of the matrix-product peak that a step is taken to reach where it is not run: about what benchmarks.train_step
+# Share of the matrix-product peak that a step is assumed to reach where it is not run: about what benchmarks.train_step
 # found on two cores, and a guess for GPUs.
 SHARES = {"CPU": 0.75, "GPU": 0.4}
 CHEAP = 60.0  # seconds that running a few real steps may take
@@ -20,7 +20,7 @@ IN_PLACE = {"ReadVariableOp", "Identity", "Reshape", "StopGradient", "ExpandDims
 
 
 def needed(graph: tf.Graph) -> list[tf.Operation]:
-    """Operations that running a traced function executes, in their order: what its results and assignments stand on."""
+    """Operations that a traced function executes, in order: those that its results and assignments depend on."""
     waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
     reached = set()
     while waiting:

@@ -81,7 +81,7 @@ class Replicas:
             return bool(self._sum(tf.constant(int(flag))) > 0)
 
     def require_same(self, what: str) -> None:
-        """Raises: ValueError where the processes' `what`, which each of them tells, differ."""
+        """Raises: ValueError unless all processes call this with the same text."""
         if not self.alone:
             checksum = zlib.crc32(what.encode())
             with self._lost_worker_in_words():

@@ -1,4 +1,4 @@
-"""What the readers of strangers' files hold an array to be: plain numbers or text, of exactly its shape's bytes."""
+"""What the readers of strangers' files accept as an array: plain numbers or text, of exactly its shape's bytes."""
 
 import math
 import os

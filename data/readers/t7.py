@@ -1,4 +1,4 @@
-"""Strangers' Torch 7 files (.t7, binary) read as data, every size and offset held against the file first."""
+"""Strangers' Torch 7 files (.t7, binary) read as data, every size and offset checked against the file first."""
 
 import dataclasses
 import io

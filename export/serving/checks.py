@@ -1,4 +1,4 @@
-"""Holds a SavedModel against the live model the ways a server runs it: C++ loader, classic Session, warm-up, op set."""
+"""Compares a SavedModel with the live model in the ways a server runs it: C++ loader, classic Session, warm-up, ops."""
 
 import dataclasses
 import io
@@ -31,7 +31,7 @@ Arrays = Mapping[str, Any]
 
 
 def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "float32") -> dict[str, Any]:
-    """`parity.compare` by way of running it ("checks") and its limits, number of kinds of ops and of warm-up requests.
+    """`parity.compare` for each way of running it ("checks"), limits, and how many kinds of ops and warm-up requests.
 
     Raises: ValueError where a loader fails or differs from the live model by more than LIMITS, an op is outside of
     TensorFlow's C++ library, or a warm-up request fails.
@@ -159,7 +159,7 @@ def warmup(session: Session) -> int:
     path = os.path.join(session.directory, deployment.WARMUP)
     if not os.path.exists(path):
         return 0
-    from tensorflow_serving.apis import prediction_log_pb2  # which wrote them
+    from tensorflow_serving.apis import prediction_log_pb2  # installed: it wrote them
 
     logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
     requests = [log.predict_log.request for log in logs]

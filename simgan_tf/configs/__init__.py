@@ -51,7 +51,7 @@ def changeable(config: Base) -> set[str]:
 
 
 def define_flags(arguments: Sequence[str] | None = None, **to: flags.FlagValues) -> None:
-    """Defines --preset and one flag a field of that preset's class, unset, so that only what is typed overrides it.
+    """Defines --preset and a flag for each field of that preset's class; None unless typed, so as to override nothing.
 
     arguments: of the command line, which name the preset; None = those of this process. Where they name none, the
     flags that all methods share.

@@ -193,7 +193,7 @@ def _shrink(images: np.ndarray) -> np.ndarray:
 
 def to_lab(images: np.ndarray) -> np.ndarray:
     """CIELAB (D65) of sRGB pictures in [-1, 1], any shape [..., 3]: L 0 to 100, a and b about -100 to 100."""
-    from skimage import color  # here: half a second that those who ask for words alone need not wait
+    from skimage import color  # here: it takes half a second, which reading captions does not need
 
     return color.rgb2lab(np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1))
 
@@ -205,7 +205,7 @@ def _from_centre(side: int) -> np.ndarray:
 
 
 def _blurred_lab(images: np.ndarray) -> np.ndarray:
-    sigma = 0.7 * images.shape[1] / SIDE  # less than a pixel: takes the grain of JPEG and of a GAN
+    sigma = 0.7 * images.shape[1] / SIDE  # less than a pixel: removes the grain of JPEG and of a GAN
     return to_lab(ndimage.gaussian_filter(images, [0, sigma, sigma, 0]))
 
 
@@ -236,7 +236,7 @@ def foreground(images: np.ndarray) -> np.ndarray:
         histograms = []
         for weight in (inside, 1 - inside):
             counted = np.bincount(places.ravel(), weight.ravel(), count * int(np.prod(bins))).reshape(count, *bins)
-            counted = ndimage.gaussian_filter(counted, [0, 0.7, 0.7, 0.7]) + 0.05  # a bin nobody saw says little
+            counted = ndimage.gaussian_filter(counted, [0, 0.7, 0.7, 0.7]) + 0.05  # an empty bin decides little
             histograms.append(counted / counted.sum(axis=(1, 2, 3), keepdims=True))
         ratio = np.log(histograms[0] / histograms[1]).ravel()[places]
         inside = 1 / (1 + np.exp(-(odds + 2 * ndimage.gaussian_filter(ratio, [0, blur, blur]))))

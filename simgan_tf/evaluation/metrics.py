@@ -1,4 +1,4 @@
-"""The numbers an edit is judged by: arrays in, numbers out; all distances in [0, 1] units, where 1 is black to white."""
+"""The numbers an edit is judged by: arrays in, numbers out; all distances in [0, 1], where 1 is black to white."""
 
 from collections.abc import Mapping
 

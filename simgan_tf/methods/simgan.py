@@ -274,7 +274,7 @@ class SIMGAN:
         return {name: steps.raw_variables(part) for name, part in self.parts.items()}
 
     def embed_variables(self) -> list[tf.Variable]:
-        """phi's."""
+        """phi's variables."""
         return list(self.text_encoder.variables)
 
     def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:

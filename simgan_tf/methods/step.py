@@ -19,7 +19,7 @@ def train_step(method: Any, strategy: tf.distribute.Strategy | None = None) -> C
     strategy: each of its replicas updates on an equal share of the rows that `prepare` makes of the whole batch, so
     that draws and mismatching texts are what they are on one device. None = one device.
     """
-    # Without `prepare`: XLA draws other noise from the same seed.
+    # XLA compiles `update` alone: in `prepare` it would draw other noise from the same seed.
     update = tf.function(method.update, autograph=False, jit_compile=True) if method.config.xla else method.update
     if strategy is not None:
         update = _over(strategy, update)

@@ -75,11 +75,11 @@ def as_typed(text: str) -> str:
 
 
 def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
-    """Imports TensorFlow and makes it greet its processor now, with the chatter kept off the screen.
+    """Imports TensorFlow and runs a first operation, with what it prints at its start kept off the screen.
 
     first: called before TensorFlow's first operation, as what joins a cluster must be; its result is returned.
 
-    Its C++ log is off too (what fails raises here); TF_CPP_MIN_LOG_LEVEL=0 in the environment brings it back.
+    Its C++ log is off too, since failures raise exceptions; TF_CPP_MIN_LOG_LEVEL=0 in the environment brings it back.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
@@ -91,7 +91,7 @@ def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
 
 
 def _parse(argv: list[str], about: str, own: flags.FlagValues) -> list[str]:
-    """Parses into flags.FLAGS. about, own: the command's docstring and flags, for --help and the refusals."""
+    """Parses into flags.FLAGS. about, own: the command's docstring and flags, for --help and for messages."""
     if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
         flags_help = own.get_help(include_special_flags=False)
         try:
@@ -103,7 +103,7 @@ def _parse(argv: list[str], about: str, own: flags.FlagValues) -> list[str]:
     example = f"; for example: {match[0].strip()}" if match else ""
     flags.FLAGS.set_gnu_getopt(True)  # flags behind a stray word are read, so that they are not called missing
     try:
-        # A first word without dashes is astray whatever else is missing.
+        # A first word without dashes is reported before flags that are missing.
         rest = flags.FLAGS(argv) if len(argv) == 1 or argv[1].startswith("-") else argv
     except flags.Error as error:
         missing = re.findall(r"Flag --(\w+) must have a value other than None", str(error))

@@ -77,7 +77,7 @@ def locked(path: str, what: str) -> Iterator[None]:
     lets nobody else read a locked file.
     Raises: BlockingIOError where another process holds it, naming that.
     """
-    import filelock  # here: a tenth of a second that only a training needs
+    import filelock  # here: it takes a tenth of a second, and only a training needs it
 
     lock, holder = filelock.FileLock(path), f"{path}.holder"
     try:
@@ -124,7 +124,7 @@ def remove_unfinished(folder: str) -> None:
 
 def _has_ended(process: int) -> bool:
     """Whether no process of this machine has that number."""
-    if os.name == "nt":  # where signal 0 is no question
+    if os.name == "nt":  # where signal 0 is Ctrl-C
         return False
     try:
         os.kill(process, 0)

@@ -38,7 +38,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     `lm_sje_nc4_cub_hybrid_gru18_a1_c512_...` (birds, "gru") and `lm_sje_flowers_c10_hybrid_...` (flowers, "rnn").
     Hence every class, every shape, and that all steps share their weights, is checked.
 
-    Raises: OSError; ValueError for another file, naming the place where it departs.
+    Raises: OSError; ValueError for another file, naming the place where it differs.
     """
     try:
         return _arrays(_network(t7.load(path)))

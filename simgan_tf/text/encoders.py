@@ -20,7 +20,7 @@ class TextEncoder(Protocol):
     name: str  # for people: of the file or training it comes from
     dim: int  # D, numbers a sentence
     length: int  # T, ids that are kept of a sentence
-    phi_scale: float  # factor on the network's own output, inside all that is given out
+    phi_scale: float  # factor on the network's output, applied in all that is returned
     vocabulary: Vocabulary | Dictionary | Characters  # how a sentence becomes ids, in Python and in a graph
 
     @property

@@ -50,7 +50,7 @@ class Recorded:
 
 
 def require_same(encoder: object, info: dict, split: Split, count: int = 64) -> None:
-    """Holds `encoder` to be the one that made the embeddings of the records.
+    """Checks that `encoder` is the one that made the embeddings of the records.
 
     The fingerprints decide where an encoder filled the records; where they came from files, `count` captions of
     `split` are encoded and compared by cosine.

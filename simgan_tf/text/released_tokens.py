@@ -1,4 +1,4 @@
-"""Ids of a sentence as released encoders make them, of words between spaces or of characters, in Python and in graphs."""
+"""Ids of a sentence as released encoders make them, of words between spaces or of characters; in Python and graphs."""
 
 import functools
 import re

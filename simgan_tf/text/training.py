@@ -20,7 +20,7 @@ from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
 CLIP_NORM = 2.0  # of all gradients together. Source: the code of Kiros et al.
-PHI_SIZE = 3.0  # root mean square of phi's entries: at 3 the code's means of two colours part sooner than at 1
+PHI_SIZE = 3.0  # root mean square of phi's entries: with 3, the conditioning codes of two colours part sooner
 MEASURED_CAPTIONS = 5  # of a picture, for a recall; and 1,000 pictures. Source: the protocol of Kiros et al.
 DEFAULT_WORD_DIM = 300  # Source: Kiros et al. and SISGAN
 
@@ -50,7 +50,7 @@ def train(
     Differs: Adam at 5e-4 by default, where the SISGAN code has 2e-4 for 300 epochs, because the default here is about
     20 epochs. The best step counts, as with Kiros et al.; best is the sum of recall at 1, 5 and 10 in both
     directions, measured every `validate_every` steps.
-    `log` gets a dict a measurement. Crops, flips, captions and order come from `seed`.
+    `log` is called with a dict for each measurement. Crops, flips, captions and order come from `seed`.
 
     Raises:
         ValueError: fewer pictures than `batch_size`; the loss is not finite (names the step).
