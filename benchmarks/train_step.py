@@ -106,11 +106,11 @@ def generator_work(config: Config, embedding: int = EMBEDDING) -> list[Work]:
 
 def discriminator_work(config: Config, embedding: int = EMBEDDING) -> tuple[list[Work], list[Work]]:
     """Of the layers before the text joins, and of those from there on."""
-    d, size, seen = config.d_width, config.image_size, []
+    d, size, before_text = config.d_width, config.image_size, []
     widths = [3] + [min(d << i, 8 * d) for i in range(size.bit_length() - 3)]
     for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        seen.append(convolution((size >> (i + 1)) ** 2, 4, before, after, source=i == 0))
-    return seen, [
+        before_text.append(convolution((size >> (i + 1)) ** 2, 4, before, after, source=i == 0))
+    return before_text, [
         Work(2 * embedding * config.text_size, source=True),
         convolution(16, 1, widths[-1] + config.text_size, 8 * d),
         convolution(1, 4, 8 * d, 1),
@@ -124,12 +124,12 @@ def step_operations(config: Config, count: int, forwards: int = 1) -> int:
     the joined text, and their gradients. G's: the edit and the way back with their gradients, and D
     on the edit with its gradient for the picture alone. The picture of the way back is the edit: it has a gradient.
     """
-    g, (seen, judged) = generator_work(config), discriminator_work(config)
-    first, d_first = g[0].operations, seen[0].operations
+    g, (before_text, after_text) = generator_work(config), discriminator_work(config)
+    first, d_first = g[0].operations, before_text[0].operations
     total = sum(work.of(forward=2 + (forwards - 1), weights=2, inputs=2) for work in g) + first
-    total += sum(work.of(forward=2, weights=2, inputs=2) for work in seen)
-    total += sum(work.of(forward=3, weights=3, inputs=3) for work in judged)
-    total += sum(work.of(forward=1, inputs=1) for work in seen + judged) + d_first
+    total += sum(work.of(forward=2, weights=2, inputs=2) for work in before_text)
+    total += sum(work.of(forward=3, weights=3, inputs=3) for work in after_text)
+    total += sum(work.of(forward=1, inputs=1) for work in before_text + after_text) + d_first
     return total * count
 
 

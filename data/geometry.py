@@ -9,7 +9,7 @@ Box = tuple[float, float, float, float]  # x, y, width, height in pixels from th
 
 
 class Refused(ValueError):
-    """A readable picture that we do not want; told apart from the ValueErrors of libraries."""
+    """A readable picture that we do not want; a class of its own, to tell it from the ValueErrors of libraries."""
 
 
 def check_size(path: str, size: tuple[int, int]) -> None:

@@ -44,13 +44,13 @@ def export(
     records_dir: str | None = None,
     force: bool = False,
     stage: Callable[[str], None] = lambda name: None,
-    tell: Callable[[str], None] = lambda line: None,
+    report_line: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, dict[str, Any]], str]:
     """Writes the variants `wanted` into `folder`; returns the facts of each file, by name, and a line on the pictures.
 
     Facts: variant, bytes, times_weights (bytes over those of the float32 weights), checks (float32: `parity.compare` on
     `inputs`), quality and device (see `measure`), and `refused` where force let a poor one pass.
-    stage: called with the name of each step as it begins. tell: called with a line about each finished file.
+    stage: called with the name of each step as it begins. report_line: called with a line about each finished file.
     Raises: ValueError where a conversion fails, float32 differs from the live model, or, without force, a variant is
     below LEAST_PSNR or loses more than MOST_LOST of the colour accuracy.
     """
@@ -82,7 +82,7 @@ def export(
             facts["refused"] = reason
             poor.append(f"{variant} ({reason})")
         files[name] = facts
-        tell(f"{name}: {facts['bytes'] / 1e6:.2f} MB, converted in {seconds[variant]:.0f} s, "
+        report_line(f"{name}: {facts['bytes'] / 1e6:.2f} MB, converted in {seconds[variant]:.0f} s, "
              f"PSNR {_psnr(facts['quality']['psnr_db'])} dB")  # fmt: skip
     if poor and not force:
         rest = ",".join(variant for variant in wanted if not any(line.startswith(f"{variant} ") for line in poor))

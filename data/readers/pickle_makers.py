@@ -20,7 +20,7 @@ class Maker:
 
 
 class Dtype:
-    """A dtype while it is read: made of its code, told its byte order afterwards."""
+    """A dtype while it is read: its code comes first, its byte order afterwards."""
 
     def __init__(self, code: str) -> None:
         self.code, self.dtype = code, plain.plain_dtype(code)
