@@ -43,16 +43,11 @@ class Facts:
     thumbnail: np.ndarray | None = None  # [16, 16, 3] uint8; None where there is a refusal
 
 
-def inspect(path: str, box: images.Box | None = None) -> Facts:
-    """The facts of one file. The builder's own check opens it, so what passes here passes there.
-
-    box: as `images.read_picture`.
-    """
-    return _inspect_chunk([path], [box])[0]
-
-
 def inspect_all(paths: Sequence[str], boxes: Sequence[images.Box | None] = (), workers: int = 0) -> list[Facts]:
-    """`inspect` of every path, on all cores (workers: 0), with a progress bar. boxes: () = none."""
+    """The facts of every file, with a progress bar. The builder's own check opens them: what passes here passes there.
+
+    boxes: of each picture, as `images.read_picture` takes them; () = none. workers: threads, 0 = one a core.
+    """
     chunks = [slice(first, first + CHUNK) for first in range(0, len(paths), CHUNK)]
     boxes, all_facts = boxes or [None] * len(paths), []
     with (

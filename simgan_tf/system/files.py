@@ -115,7 +115,7 @@ def sync(path: str) -> None:
 
 
 def remove_unfinished(folder: str) -> None:
-    """Deletes what a killed process was writing into `folder` through this module. Call it only while no process writes there."""
+    """Deletes what a killed process was writing into `folder` through this module, while nothing else writes there."""
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name)
         if name.startswith(".writing-"):

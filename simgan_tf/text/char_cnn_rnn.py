@@ -100,10 +100,6 @@ class CharCnnRnn:
         candidate = tf.tanh(candidate + tf.matmul(reset * state, weight["state_kernel"]) + weight["state_bias"])
         return update * candidate + (1.0 - update) * state
 
-    def graph(self, strings: tf.Tensor, table: None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B]; needs no table."""
-        return self.embed(self.vocabulary.graph(strings, self.length))
-
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, 201] int32 of n sentences: places in the alphabet from 1, 0 for unknown characters and padding."""
         return self.vocabulary.batch(texts, self.length)

@@ -43,9 +43,6 @@ class TextEncoder(Protocol):
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """phi [B, dim] float32 of ids [B, length] int32, as TensorFlow ops."""
 
-    def graph(self, strings: tf.Tensor, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B], as TensorFlow ops; table: of the vocabulary's file, None = in memory."""
-
     def check(self, text: str) -> None:
         """Raises: ValueError for a text of which nothing would reach phi."""
 

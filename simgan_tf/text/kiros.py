@@ -1,4 +1,4 @@
-"""phi as Kiros, Salakhutdinov and Zemel released it: NAME.npz with NAME.npz.dictionary.pkl, sentences and images."""
+"""phi as Kiros, Salakhutdinov and Zemel released it: NAME.npz with NAME.npz.dictionary.pkl."""
 
 import math
 import os
@@ -44,7 +44,8 @@ class Kiros:
     Differs: a sentence ends after `length` - 1 words, so that its ids have a fixed shape; the code has no end.
 
     Attributes: architecture ("gru" or "bow"), dim (D), length (T, ids of a sentence), phi_scale (1 = unit vectors),
-    name, vocabulary (a `Dictionary`), image (ff_image_W [I, D] and ff_image_b [D]).
+    name, vocabulary (a `Dictionary`), image (ff_image_W [I, D] and ff_image_b [D], kept so that `save` writes the whole
+    model).
     """
 
     kind = "kiros"
@@ -93,12 +94,6 @@ class Kiros:
             state = self.gru(words, mask=mask)
         return self.phi_scale * tf.math.l2_normalize(state, axis=1, epsilon=TINY)
 
-    def graph(self, strings: tf.Tensor, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B]; table: from `vocabulary.file_table`, None = one held in memory."""
-        tokens = self.vocabulary.graph(strings, self.length, table)
-        longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1, dtype=tf.int32))
-        return self.embed(tokens[:, : tf.maximum(longest, 1)])
-
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, length] int32 of n sentences: 0 padding, 1 end, 2 unknown, 3 on the dictionary's words."""
         return self.vocabulary.batch(texts, self.length)
@@ -110,19 +105,6 @@ class Kiros:
     def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """phi [n, dim] float32 of tokens [n, T] int32. Equal rows are computed once, short ones together."""
         return tokens_lib.encode_rows(self._embed, tokens, self.dim, batch_size)
-
-    def project(self, features: np.ndarray) -> np.ndarray:
-        """Unit vectors [n, D] float32 of pictures, to be compared with sentences by their cosine.
-
-        features: [n, 4096], fc7 of VGG-19 after its ReLU, of one centre crop; any length.
-            v = (f / ||f||) W + b;  v / ||v||
-        Raises: ValueError for another shape.
-        """
-        weight, bias = self.image
-        features = np.asarray(features, np.float32)
-        if features.ndim != 2 or features.shape[1] != len(weight):
-            raise ValueError(f"features are {list(features.shape)}, expected [n, {len(weight)}]: fc7 of VGG-19")
-        return _unit(_unit(features) @ weight + bias)
 
     def check(self, text: str) -> None:
         """Raises: ValueError for a text of which nothing would reach phi."""
@@ -301,8 +283,3 @@ def _gru(arrays: Mapping[str, np.ndarray], word_dim: int, dim: int) -> keras.lay
     bias = columns("b")
     gru.set_weights([columns("W"), columns("U"), np.stack([bias, np.zeros_like(bias)])])
     return gru
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows brought to length 1; rows of zeros stay zeros."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), math.sqrt(TINY))

@@ -105,10 +105,6 @@ class TextEncoder:
         share /= tf.maximum(tf.reduce_sum(share, axis=1, keepdims=True), 1.0)  # all zero where no word is
         return self.phi_scale * tf.reduce_sum(words * share[:, :, None], axis=1)
 
-    def graph(self, strings: tf.Tensor, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B]; table: from `vocabulary.file_table`, None = one held in memory."""
-        return self.embed(self.vocabulary.graph(strings, self.length, table))
-
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, length] int32 of n sentences, 0 = padding."""
         return self.vocabulary.batch(texts, self.length)
