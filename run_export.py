@@ -1,4 +1,4 @@
-"""Exports a trained run: SavedModel and TFLite, each held against the live model before it gets its final name.
+"""Exports a trained run: SavedModel and TFLite, each compared with the live model before it gets its final name.
 
 python run_export.py --run_dir=runs/demo
 """

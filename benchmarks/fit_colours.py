@@ -39,17 +39,17 @@ def fit(pixels: np.ndarray, labels: np.ndarray, wrong: np.ndarray, words: int) -
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         table = flat.reshape(words + 1, 10)
-        given = special.softmax(pixels @ table.T.astype(np.float32), axis=-1)  # [N, P, words + 1]
-        shares = given[..., :words].mean(axis=1) + 1e-4
+        probability = special.softmax(pixels @ table.T.astype(np.float32), axis=-1)  # [N, P, words + 1]
+        shares = probability[..., :words].mean(axis=1) + 1e-4
         chance = shares**sharp / (shares**sharp).sum(axis=1, keepdims=True)
         right = chance[rows, labels]
         mixed = (1 - wrong) * right + wrong / words
         pull = weight * (1 - wrong) * right / mixed  # minus d loss / d log(right)
         to_shares = chance * pull[:, None]
         to_shares[rows, labels] -= pull
-        to_given = np.zeros_like(given)
-        to_given[..., :words] = (to_shares * sharp / shares / points)[:, None]
-        to_scores = given * (to_given - (given * to_given).sum(axis=-1, keepdims=True))
+        to_probability = np.zeros_like(probability)
+        to_probability[..., :words] = (to_shares * sharp / shares / points)[:, None]
+        to_scores = probability * (to_probability - (probability * to_probability).sum(axis=-1, keepdims=True))
         gradient = to_scores.reshape(-1, words + 1).T @ pixels.reshape(-1, 10)
         cost = 1e-3 * table * (np.arange(10) > 0)
         value = -(weight * np.log(mixed)).sum() + (cost * table).sum()

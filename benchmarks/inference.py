@@ -40,10 +40,10 @@ class Ours(train_step.Ours):
     """Answers of the worker that runs our generator."""
 
     def edit(self, case: str, precision: str, how: str, seconds: float) -> list[float]:
-        return turns.times(self._made(case, precision)[how], seconds)
+        return turns.times(self._calls(case, precision)[how], seconds)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - the worker lives as long as its process
-    def _made(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
+    def _calls(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
         import tensorflow as tf
 
         from export import folding, saved_model
@@ -76,10 +76,10 @@ class Torch(train_step.Torch):
     """Answers of the worker that runs the same generator in PyTorch."""
 
     def edit(self, case: str, precision: str, how: str, seconds: float) -> list[float]:
-        return turns.times(self._made(case, precision)[how], seconds)
+        return turns.times(self._calls(case, precision)[how], seconds)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019
-    def _made(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
+    def _calls(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
         import torch
 
         from benchmarks import torch_simgan
@@ -109,8 +109,8 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     if peer != "none":
         workers[peer] = turns.Worker("benchmarks.inference", peer)
         sides += [(how, workers[peer], {**question, "how": how}) for how in PEERS]
-    found, peak = turns.compare(sides, precision, rounds, seconds)
-    medians = {name: statistics.median(turn) for name, turn in found.items()}
+    times, peak = turns.compare(sides, precision, rounds, seconds)
+    medians = {name: statistics.median(turn) for name, turn in times.items()}
     count = int(case.split(",")[2])
     operations = train_step.edit_operations(config_of(case), count)
     line = {
@@ -121,7 +121,7 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
         "precision": precision,
         "images_per_second": round(count / medians["folded"], 3),
         "seconds": {name: round(median, 4) for name, median in medians.items()},
-        "range": {name: [round(min(turn), 4), round(max(turn), 4)] for name, turn in found.items()},
+        "range": {name: [round(min(turn), 4), round(max(turn), 4)] for name, turn in times.items()},
         "operations": operations,
         "gflops": round(operations / medians["folded"] / 1e9, 1),
         "peak_gflops": round(peak / 1e9, 1),

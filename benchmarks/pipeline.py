@@ -61,14 +61,14 @@ def encoded(folder: str, count: int, stored: int) -> list[bytes]:
         kinds = demo.flowers()
         drawn = (painter.draw(kinds[i % len(kinds)], i + 1, 128, 0)[0] for i in range(min(count, 100)))
         pictures = (Image.fromarray(pixels) for pixels in drawn)
-    found = []
+    jpegs = []
     for picture in pictures:
         scale = stored / min(picture.size)
         sized = picture.resize([max(stored, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         sized.save(buffer, "JPEG", quality=90)
-        found.append(buffer.getvalue())
-    return (found * -(-count // len(found)))[:count]
+        jpegs.append(buffer.getvalue())
+    return (jpegs * -(-count // len(jpegs)))[:count]
 
 
 def ours(jpegs: list[bytes], image_size: int, load_size: int, batch_size: int, seconds: float) -> float:
@@ -181,15 +181,15 @@ def main(argv: list[str]) -> None:
         with tempfile.NamedTemporaryFile(suffix=".npz") as file:
             bounds = np.cumsum([0, *map(len, jpegs)])
             np.savez(file.name, bounds=bounds, joined=np.frombuffer(b"".join(jpegs), np.uint8))
-            found = {side: [] for side in sides}
+            measured = {side: [] for side in sides}
             for _ in range(values.repeats):
                 for side in sides:
                     command = [sys.executable, "-m", "benchmarks.pipeline", f"--side={side}", f"--jpegs={file.name}",
                                f"--case={','.join(map(str, case))}", f"--batch_size={values.batch_size}",
                                f"--seconds={values.seconds}"]  # fmt: skip
                     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-                    found[side].append(float(done.stdout.split()[-1]))
-        medians = {side: statistics.median(rates) for side, rates in found.items()}
+                    measured[side].append(float(done.stdout.split()[-1]))
+        medians = {side: statistics.median(rates) for side, rates in measured.items()}
         line = {
             "benchmark": "pipeline",
             "image_size": case[0],
@@ -198,12 +198,12 @@ def main(argv: list[str]) -> None:
             "jpeg_bytes": round(sum(map(len, jpegs)) / len(jpegs)),
             "batch_size": values.batch_size,
             "images_per_second": round(medians["ours"]),
-            "range": [round(min(found["ours"])), round(max(found["ours"]))],
+            "range": [round(min(measured["ours"])), round(max(measured["ours"]))],
         }
         if values.peer == "torch":
             best = max(PEERS, key=medians.get)
             line |= {"peer": best, "peer_images_per_second": round(medians[best]),
-                     "peer_range": [round(min(found[best])), round(max(found[best]))],
+                     "peer_range": [round(min(measured[best])), round(max(measured[best]))],
                      "ratio": round(medians["ours"] / medians[best], 2)}  # fmt: skip
         line |= {"pictures": os.path.basename(values.images.rstrip("/")) or "drawn", "cores": os.cpu_count(),
                  "machine": platform.machine()}  # fmt: skip

@@ -3,8 +3,8 @@
 python -m benchmarks.saved_model [--size=256 --width=64 --units=16]
 
 One JSON line. Random weights. "live" is the model as Editor runs it; the others are written as SavedModels and run by
-the classic Session, as a server does it. Batch 1; they take turns. times_as_fast is the median, over the rounds, of the
-first one's time by that of the same round: what slows the machine for a while slows both.
+the classic Session, as a server does it. Batch 1; they take turns. times_as_fast is the median over the rounds of the
+first side's time divided by this side's time in the same round: what slows the machine for a while slows both.
 """
 
 import functools
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     image = draw.uniform(-1, 1, [1, values.size, values.size, 3]).astype(np.float32)
     embedding = draw.normal(size=[1, 300]).astype(np.float32)
     noise = np.zeros([1, config.ca_size], np.float32)
-    made = {
+    builders = {
         "unfolded float32": lambda: (method.variables()[method.part], method.edit),
         "folded float32": lambda: ([], functools.partial(method.edit, network=folding.Folded(method.network))),
         "folded bfloat16": lambda: (
@@ -65,9 +65,9 @@ def main(argv: list[str]) -> None:
     }
     runs = {"live": lambda *inputs: method.edit(*inputs).numpy()} if "live" in values.sides else {}
     with tempfile.TemporaryDirectory() as scratch, quiet():
-        for side in (side for side in values.sides if side in made):
+        for side in (side for side in values.sides if side in builders):
             module = tf.Module()
-            module.weights, edit = made[side]()
+            module.weights, edit = builders[side]()
             directory = os.path.join(scratch, side.replace(" ", "_"))
             specs = [tf.TensorSpec([None, *array.shape[1:]], tf.float32, name)
                      for name, array in (("image", image), ("embedding", embedding), ("noise", noise))]  # fmt: skip
@@ -83,17 +83,17 @@ def main(argv: list[str]) -> None:
             began = time.perf_counter()
             run(image, embedding, noise)
             seconds[side].append(time.perf_counter() - began)
-    seconds = {side: found[1:] for side, found in seconds.items()}
+    seconds = {side: times[1:] for side, times in seconds.items()}
     base = next(iter(seconds.values()))
-    ratios = {side: [first / own for first, own in zip(base, found, strict=True)] for side, found in seconds.items()}
+    ratios = {side: [first / own for first, own in zip(base, times, strict=True)] for side, times in seconds.items()}
     line = {
         "benchmark": "saved_model",
         "image_size": values.size,
         "width": values.width,
         "units": values.units,
-        "milliseconds": {side: round(1000 * statistics.median(found)) for side, found in seconds.items()},
-        "range": {side: [round(1000 * min(found)), round(1000 * max(found))] for side, found in seconds.items()},
-        "times_as_fast": {side: round(statistics.median(found), 3) for side, found in ratios.items()},
+        "milliseconds": {side: round(1000 * statistics.median(times)) for side, times in seconds.items()},
+        "range": {side: [round(1000 * min(times)), round(1000 * max(times))] for side, times in seconds.items()},
+        "times_as_fast": {side: round(statistics.median(times), 3) for side, times in ratios.items()},
         "n": values.rounds - 1,
         "processor": processor(),
         "tensorflow": tf.__version__,

@@ -1,5 +1,5 @@
 """SIMGAN's default networks, objective and update in PyTorch, for the other benchmarks to run beside ours.
-Knows no TensorFlow. PyTorch is no requirement of the project: pip install torch."""
+PyTorch is no requirement of the project: pip install torch."""
 
 import contextlib
 from collections.abc import Iterable
@@ -128,13 +128,10 @@ def as_images(array: np.ndarray) -> torch.Tensor:
 class SIMGAN:
     """Both networks, both optimizers and the update, in PyTorch's fastest ways.
 
-    precision: float32, or mixed_bfloat16 by autocast. compiled: by torch.compile. fused: Adam as one kernel, and
-    otherwise as one operation over all weights ("foreach").
+    precision: float32, or mixed_bfloat16 by autocast. compiled: by torch.compile.
     """
 
-    def __init__(
-        self, config: Config, embedding_size: int, precision: str, compiled: bool = False, fused: bool = True
-    ) -> None:
+    def __init__(self, config: Config, embedding_size: int, precision: str, compiled: bool = False) -> None:
         self.config = config
         self.generator = Generator(config, embedding_size).to(memory_format=torch.channels_last)
         self.discriminator = Discriminator(config, embedding_size).to(memory_format=torch.channels_last)
@@ -144,8 +141,7 @@ class SIMGAN:
                 config.learning_rate,
                 (config.beta1, config.beta2),
                 config.adam_epsilon,
-                fused=fused,
-                foreach=None if fused else True,
+                fused=True,
             )
             for network in (self.generator, self.discriminator)
         )

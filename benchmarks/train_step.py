@@ -7,10 +7,10 @@ G, everything else as the paper's preset; the same batch again and again, so tha
 are those of convolutions and dense layers, two for a multiply-add, forward and backward; the peak is that of the best
 square matrix product of this run. With --peer=torch the same step in PyTorch, eager and compiled, from one forward
 pass of G as ours and from two as the relatives', takes turns with ours; PyTorch is no requirement: pip install torch.
-There D looks at the real pictures twice, for the real and for the mismatching pairs, as Eq. 1 is usually written; ours
-looks once, which is 1 % of a step's operations.
-A batch of 1 has no other picture to take a mismatching text from, and Config refuses to train so: there the picture's
-own text stands in for it, which is the same work.
+In PyTorch D looks at the real pictures twice, once for the real and once for the mismatching pairs, as Eq. 1 is usually
+written; ours looks once, which saves 1 % of a step's operations.
+With a batch of 1 there is no other picture to take a mismatching text from (Config refuses to train so). The picture's
+own text is used then: the work is the same.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def config_of(case: str, precision: str = "float32") -> Config:
 
 
 def text_encoder(dim: int) -> Any:
-    """phi of one word: what it says takes no part in what is timed, only how many numbers it has."""
+    """A text encoder of one word: the time of a step depends on the size of its vectors, not on their values."""
     from simgan_tf.text.tokens import Vocabulary
     from simgan_tf.text.vse import TextEncoder
 
@@ -74,7 +74,7 @@ def text_encoder(dim: int) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """Operations of one layer, forward, for one picture. source: its input needs no gradient on the way back."""
+    """Operations of one layer, forward, for one picture. source: whether its input needs no gradient."""
 
     operations: int
     source: bool = False
@@ -106,11 +106,11 @@ def generator_work(config: Config, embedding: int = EMBEDDING) -> list[Work]:
 
 def discriminator_work(config: Config, embedding: int = EMBEDDING) -> tuple[list[Work], list[Work]]:
     """Of the layers before the text joins, and of those from there on."""
-    d, size, seen = config.d_width, config.image_size, []
+    d, size, before_text = config.d_width, config.image_size, []
     widths = [3] + [min(d << i, 8 * d) for i in range(size.bit_length() - 3)]
     for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        seen.append(convolution((size >> (i + 1)) ** 2, 4, before, after, source=i == 0))
-    return seen, [
+        before_text.append(convolution((size >> (i + 1)) ** 2, 4, before, after, source=i == 0))
+    return before_text, [
         Work(2 * embedding * config.text_size, source=True),
         convolution(16, 1, widths[-1] + config.text_size, 8 * d),
         convolution(1, 4, 8 * d, 1),
@@ -124,12 +124,12 @@ def step_operations(config: Config, count: int, forwards: int = 1) -> int:
     the joined text, and their gradients. G's: the edit and the way back with their gradients, and D
     on the edit with its gradient for the picture alone. The picture of the way back is the edit: it has a gradient.
     """
-    g, (seen, judged) = generator_work(config), discriminator_work(config)
-    first, d_first = g[0].operations, seen[0].operations
+    g, (before_text, after_text) = generator_work(config), discriminator_work(config)
+    first, d_first = g[0].operations, before_text[0].operations
     total = sum(work.of(forward=2 + (forwards - 1), weights=2, inputs=2) for work in g) + first
-    total += sum(work.of(forward=2, weights=2, inputs=2) for work in seen)
-    total += sum(work.of(forward=3, weights=3, inputs=3) for work in judged)
-    total += sum(work.of(forward=1, inputs=1) for work in seen + judged) + d_first
+    total += sum(work.of(forward=2, weights=2, inputs=2) for work in before_text)
+    total += sum(work.of(forward=3, weights=3, inputs=3) for work in after_text)
+    total += sum(work.of(forward=1, inputs=1) for work in before_text + after_text) + d_first
     return total * count
 
 
@@ -158,7 +158,7 @@ class Ours:
 
     def __init__(self) -> None:
         commands.start_tensorflow()
-        self.made: dict[str, Any] = {}
+        self.runs: dict[str, Any] = {}
 
     def peak(self, precision: str, seconds: float) -> list[float]:
         """Best rate of square matrix products, operations a second."""
@@ -180,8 +180,8 @@ class Ours:
         from simgan_tf.methods.simgan import SIMGAN
         from simgan_tf.methods.step import train_step
 
-        if case + precision not in self.made:
-            self.made.clear()
+        if case + precision not in self.runs:
+            self.runs.clear()
             batch = arrays(case)
             inputs = {name: tf.constant(batch[name]) for name in ("image", "embedding")}
             inputs["class_id"] = tf.range(len(batch["image"]))
@@ -195,15 +195,15 @@ class Ours:
                 return scalars
 
             run()
-            self.made[case + precision] = run
-        return turns.times(self.made[case + precision], seconds)
+            self.runs[case + precision] = run
+        return turns.times(self.runs[case + precision], seconds)
 
 
 class Torch:
     """Answers of the worker that runs the same step in PyTorch."""
 
     def __init__(self) -> None:
-        self.made: dict[str, Any] = {}
+        self.runs: dict[str, Any] = {}
 
     def peak(self, precision: str, seconds: float) -> list[float]:
         import torch
@@ -222,9 +222,9 @@ class Torch:
         from benchmarks import torch_simgan
 
         key = (case, precision, peer)
-        if key not in self.made:
-            if not any(case == made[0] and precision == made[1] for made in self.made):
-                self.made.clear()
+        if key not in self.runs:
+            if not any(case == built[0] and precision == built[1] for built in self.runs):
+                self.runs.clear()
             batch = arrays(case)
             image = torch_simgan.as_images(batch["image"])
             others = [torch.from_numpy(batch[name]) for name in ("embedding", "mismatching", "noise")]
@@ -236,8 +236,8 @@ class Torch:
                 return {name: float(value) for name, value in scalars.items()}
 
             run(), run()
-            self.made[key] = run
-        return turns.times(self.made[key], seconds)
+            self.runs[key] = run
+        return turns.times(self.runs[key], seconds)
 
 
 # ------------------------------------------------------------------------------------------------------------- the run
@@ -248,7 +248,7 @@ def main(argv: list[str]) -> None:
 
 
 def run(ours: type, torch: type, measure: Callable[..., dict[str, Any]]) -> None:
-    """Is the worker that --side names, or measures every case and precision and prints a JSON line each."""
+    """Serves as the worker that --side names; without --side measures every case and precision, a JSON line each."""
     values = flags.FLAGS
     if values.side:
         side = ours() if values.side == "ours" else torch()
@@ -266,8 +266,8 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     sides = [("ours", workers["ours"], question)]
     if peer != "none":
         sides += [(name, workers[peer], {**question, "peer": name}) for name in PEERS]
-    found, peak = turns.compare(sides, precision, rounds, seconds)
-    medians = {name: statistics.median(turn) for name, turn in found.items()}
+    times, peak = turns.compare(sides, precision, rounds, seconds)
+    medians = {name: statistics.median(turn) for name, turn in times.items()}
     config, count = config_of(case), int(case.split(",")[2])
     operations = step_operations(config, count)
     line = {
@@ -278,7 +278,7 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
         "precision": precision,
         "images_per_second": round(count / medians["ours"], 3),
         "seconds": round(medians["ours"], 4),
-        "range": [round(min(found["ours"]), 4), round(max(found["ours"]), 4)],
+        "range": [round(min(times["ours"]), 4), round(max(times["ours"]), 4)],
         "operations": operations,
         "gflops": round(operations / medians["ours"] / 1e9, 1),
         "peak_gflops": round(peak / 1e9, 1),
@@ -287,7 +287,7 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     if peer != "none":
         line["peer"] = {
             name: {"seconds": round(medians[name], 4), "range": [round(min(turn), 4), round(max(turn), 4)]}
-            for name, turn in found.items()
+            for name, turn in times.items()
             if name != "ours"
         }
         for forwards in (1, 2):

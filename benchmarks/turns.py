@@ -1,5 +1,4 @@
-"""Worker processes that stay up and measure when they are told, so that two sides can take turns of seconds.
-Knows neither TensorFlow nor PyTorch."""
+"""Worker processes that stay up and measure on request, so that two sides can take turns of a few seconds."""
 
 import json
 import os
@@ -45,13 +44,13 @@ def serve(answer: Callable[..., Any]) -> None:
 
 def times(step: Callable[[], object], seconds: float, least: int = 2) -> list[float]:
     """Durations of calls of `step`, at least `least` of them, until `seconds` are over."""
-    found: list[float] = []
+    durations: list[float] = []
     began = time.perf_counter()
-    while len(found) < least or time.perf_counter() - began < seconds:
+    while len(durations) < least or time.perf_counter() - began < seconds:
         start = time.perf_counter()
         step()
-        found.append(time.perf_counter() - start)
-    return found
+        durations.append(time.perf_counter() - start)
+    return durations
 
 
 def in_turns(
@@ -61,11 +60,11 @@ def in_turns(
 
     The order is turned round in every second round, so that no side always follows the same other one.
     """
-    found: dict[str, list[float]] = {name: [] for name, _, _ in sides}
+    medians: dict[str, list[float]] = {name: [] for name, _, _ in sides}
     for i in range(rounds):
         for name, worker, question in sides if i % 2 == 0 else sides[::-1]:
-            found[name].append(statistics.median(worker.ask(**question, seconds=seconds)))
-    return found
+            medians[name].append(statistics.median(worker.ask(**question, seconds=seconds)))
+    return medians
 
 
 def compare(
@@ -79,11 +78,11 @@ def compare(
     for _, worker, question in sides:
         worker.ask(**question, seconds=0)
     peaks = [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers]
-    found = in_turns(sides, rounds, seconds)
+    medians = in_turns(sides, rounds, seconds)
     peaks += [worker.ask(verb="peak", precision=precision, seconds=3) for worker in workers]
     for worker in workers:
         worker.close()
-    return found, max(peaks)
+    return medians, max(peaks)
 
 
 def machine() -> dict[str, Any]:

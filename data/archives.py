@@ -1,5 +1,5 @@
 """Unpacks a stranger's archive: python -m data.archives --archive=CUB_200_2011.tgz --out_dir=raw/cub
-Plain files and folders, all of them or nothing. Must not know any data set."""
+Only plain files and folders are written, and all of them or nothing."""
 
 import dataclasses
 import os
@@ -174,9 +174,9 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Unpacks and says how much."""
-    found = extract(flags.FLAGS.archive, flags.FLAGS.out_dir)
-    left_out = f"; left out: {found.junk:,} files of macOS and Windows" if found.junk else ""
-    print(f"{flags.FLAGS.out_dir}: {found.files:,} files, {found.bytes:,} bytes{left_out}")
+    extracted = extract(flags.FLAGS.archive, flags.FLAGS.out_dir)
+    left_out = f"; left out: {extracted.junk:,} files of macOS and Windows" if extracted.junk else ""
+    print(f"{flags.FLAGS.out_dir}: {extracted.files:,} files, {extracted.bytes:,} bytes{left_out}")
 
 
 def command() -> None:

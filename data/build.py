@@ -29,7 +29,7 @@ from data import cub, demo, embeddings, folder, geometry, loading, oxford102, re
 from data.listing import Listing
 from simgan_tf.system import commands, files
 
-TOLD = 20  # lines about left-out pictures that dataset.json keeps
+MOST_LISTED = 20  # lines about left-out pictures that dataset.json keeps
 CROPS = ("none", "box")
 CHECKS = ("pixels", "headers")
 DATASETS = {"demo": oxford102, "cub": cub, "oxford102": oxford102, "folder": folder}
@@ -61,7 +61,7 @@ def build(
     split_seed of `data.listing.rule_of`.   workers: threads that check pictures, 0 = one a core.
     command: kept in dataset.json for the reader.   embeddings_path: what `data.embeddings.read` takes, "" = none.
     crop: "box" cuts the birds out by `geometry.crop_rectangle`.   stored_size: as `images.read_picture`.
-    check: "pixels" decodes every picture once; "headers" believes JPEGs that begin and end as such.
+    check: "pixels" decodes every picture once; "headers" accepts JPEGs whose beginning and end are right.
 
     Raises: ValueError, FileNotFoundError or OSError, one line each; `out_dir` is then as it was.
     """
@@ -83,18 +83,18 @@ def build(
     if dataset == "demo":
         demo.write(raw_dir)  # or finds the set there already, or refuses a folder with anything else
 
-    found = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing, **rule)
+    listing = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing, **rule)
     if crop == "box":
-        _require_boxes(found, raw_dir)
+        _require_boxes(listing, raw_dir)
     vectors = embeddings.read(embeddings_path) if embeddings_path else None
     if vectors:
-        embeddings.check(vectors, found)
+        embeddings.check(vectors, listing)
     source = {
         "dataset": dataset,
         "shards": shards,
         "crop": crop,
         "stored_size": stored_size,
-        "listing": _listing_digest(found, vectors),
+        "listing": _listing_digest(listing, vectors),
     }
     if os.path.isdir(out_dir) and os.listdir(out_dir):
         if os.path.isfile(os.path.join(out_dir, "dataset.json")):
@@ -106,12 +106,12 @@ def build(
             f"choose another folder, or delete it: rm -r {shlex.quote(out_dir)}"
         )
 
-    commands.start_tensorflow()  # only now: what is wrong with the raw files is told at once
+    commands.start_tensorflow()  # only now: mistakes in the raw files are reported without waiting for it
     with files.replacing_folder(out_dir) as unfinished:
-        total = sum(len(entries) for entries in found.splits.values())
+        total = sum(len(entries) for entries in listing.splits.values())
         splits, keys = {}, {}
         with tqdm.tqdm(total=total, unit="image", desc="checking and writing", delay=1) as bar:
-            for split, entries in found.splits.items():
+            for split, entries in listing.splits.items():
                 loaded = loading.examples(
                     entries, workers, crop == "box", stored_size, vectors, check == "headers"
                 )
@@ -127,10 +127,12 @@ def build(
             "crop": crop,
             "stored_size": stored_size,
             "splits": splits,
-            "split_rule": found.split_rule,
-            "carrier": found.carrier,
-            "captioned": found.captioned,
-            "missing": {"count": len(found.missing), "reasons": found.reasons, "first": found.missing[:TOLD]},
+            "split_rule": listing.split_rule,
+            "carrier": listing.carrier,
+            "captioned": listing.captioned,
+            "missing": {
+                "count": len(listing.missing), "reasons": listing.reasons, "first": listing.missing[:MOST_LISTED],
+            },  # fmt: skip
             "duplicates": both,  # [key in train, key in test] of pictures that are the same, byte for byte
             "has_masks": all(part["masks"] == part["images"] for part in splits.values()),
             "embeddings": entry,
@@ -139,36 +141,36 @@ def build(
         }
         records.write_info(unfinished, info)
         if os.path.isdir(out_dir):
-            os.rmdir(out_dir)  # it was empty: raises where another build has filled it since
+            os.rmdir(out_dir)  # it was empty when this build began; raises where another build has filled it
     return info, True
 
 
 def _holds(info: dict[str, object], vectors: embeddings.Embeddings) -> bool:
-    """Whether the records still hold these embeddings: simgan_tf.text.embed may have put others in their place."""
-    held = info["embeddings"] or {}
-    return (held.get("name"), held.get("dim"), held.get("scale")) == (vectors.name, vectors.dim, vectors.scale)
+    """Whether the records hold these embeddings; simgan_tf.text.embed may have replaced them since the build."""
+    entry = info["embeddings"] or {}
+    return (entry.get("name"), entry.get("dim"), entry.get("scale")) == (vectors.name, vectors.dim, vectors.scale)
 
 
 def _watched(examples: Iterator[records.Example], keys: dict[tuple, str], bar: tqdm.tqdm) -> Iterator[records.Example]:
-    """The examples as they come, their keys put down by the picture's bytes."""
+    """The examples unchanged; notes each one's key in `keys`, by its picture's bytes, and moves the progress bar."""
     for example in examples:
         keys.setdefault((len(example.image), hash(example.image)), example.key)  # 64 bits: enough to compare with
         yield example
         bar.update()
 
 
-def _require_boxes(found: Listing, raw_dir: str) -> None:
-    without = [entry.key for entries in found.splits.values() for entry in entries if entry.box is None]
+def _require_boxes(listing: Listing, raw_dir: str) -> None:
+    without = [entry.key for entries in listing.splits.values() for entry in entries if entry.box is None]
     if without:
         raise ValueError(
             f"crop='box' needs CUB_200_2011/bounding_boxes.txt in {raw_dir!r}; {len(without):,} pictures have no box."
         )
 
 
-def _listing_digest(found: Listing, vectors: embeddings.Embeddings | None) -> str:
-    """sha256 of what would be built, without opening a picture: its file's size stands for it."""
+def _listing_digest(listing: Listing, vectors: embeddings.Embeddings | None) -> str:
+    """sha256 of what would be built. No picture is opened: the sizes of their files enter instead of the bytes."""
     digest = hashlib.sha256()
-    for split, entries in found.splits.items():
+    for split, entries in listing.splits.items():
         for entry in entries:
             try:
                 size = os.path.getsize(entry.image_path)
@@ -195,12 +197,12 @@ def table(info: dict[str, object]) -> str:
 def remarks(info: dict[str, object]) -> list[str]:
     """What is worth knowing about the records beside their counts: split, captions, what was left out, duplicates."""
     rule = info["split_rule"]
-    told = {
+    descriptions = {
         "lists": lambda: "by " + " and ".join(rule["files"].values()),
         "seeded": lambda: f"{rule['test_share']:.0%} of the classes for testing, drawn with split_seed={rule['seed']}",
         "captions": lambda: "as the captions' pickles say",
     }
-    lines = [f"captions: {info['carrier']}; split: {told[rule['rule']]()}"]
+    lines = [f"captions: {info['carrier']}; split: {descriptions[rule['rule']]()}"]
     if info["embeddings"]:
         lines.append("embeddings: {name}, {dim} numbers, root mean square {scale:.3g}".format(**info["embeddings"]))
     published = getattr(DATASETS[info["dataset"]], "PUBLISHED", None) if info["dataset"] != "demo" else None

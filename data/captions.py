@@ -1,5 +1,4 @@
-"""Captions by picture key from every carrier of the field: text files, .t7 files, AttnGAN's pickles, CSV, JSONL.
-Must not know any data set's picture layout, TensorFlow or a model."""
+"""Captions by picture key from every carrier of the field: text files, .t7 files, AttnGAN's pickles, CSV, JSONL."""
 
 import dataclasses
 import os
@@ -21,10 +20,10 @@ CHARACTERS = 201  # kept of each caption in the .t7 files
 
 @dataclasses.dataclass(frozen=True)
 class Captions:
-    """What a carrier says, by key: the file name of the picture without folder and ending."""
+    """The captions of one carrier (a kind of file), by key: the file name of the picture without folder and ending."""
 
     texts: dict[str, tuple[str, ...]]  # of the wanted keys; () where a file is there but empty
-    class_of: dict[str, str]  # class folder ("" = untold) of every key, read or not; {} if the carrier has none
+    class_of: dict[str, str]  # class folder ("" = unknown) of every key, read or not; {} if the carrier has none
     split_of: dict[str, str]  # "train" or "test" of every key; {} where the carrier knows no splits
     carrier: str  # kind of file, for people
     where: Callable[[str], str]  # key -> place of its captions, for messages
@@ -35,7 +34,7 @@ class Captions:
 
 
 def read(path: str, wanted: set[str] | None = None) -> Captions:
-    """The captions of a file or folder, whichever of these `path` is or holds; class and split where they are told.
+    """The captions of a file or folder, whichever of these `path` is or holds; classes and splits where it has them.
 
     captions.csv, captions.jsonl, or any file of that ending: lines of key and caption.
     captions.pickle beside train/filenames.pickle and test/filenames.pickle: AttnGAN's metadata.
@@ -154,13 +153,13 @@ def read_names(folder: str) -> dict[str, list[str]]:
 
 
 def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
-    """The captions of a `char` matrix [201, captions], one a column: indices into ALPHABET from 1, 0 = nothing.
+    """The captions of a `char` matrix [201, captions], one a column: indices into ALPHABET from 1, 0 = no character.
 
     path: for messages.   Raises: ValueError for another shape or numbers outside the alphabet.
     """
     if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.shape[0] != CHARACTERS:
-        found = list(matrix.shape) if isinstance(matrix, np.ndarray) else type(matrix).__name__
-        raise ValueError(f"{path}: 'char' is {found}, expected numbers [{CHARACTERS}, captions]; fetch it again.")
+        actual = list(matrix.shape) if isinstance(matrix, np.ndarray) else type(matrix).__name__
+        raise ValueError(f"{path}: 'char' is {actual}, expected numbers [{CHARACTERS}, captions]; fetch it again.")
     right = (matrix >= 0) & (matrix <= len(ALPHABET)) & (np.floor(matrix) == matrix)
     if not right.all():
         raise ValueError(f"{path}: 'char' holds {matrix[~right][0]}, expected 0 to {len(ALPHABET)}; fetch it again.")
@@ -226,11 +225,12 @@ def _read_attngan(path: str, wanted: set[str] | None) -> Captions:
             class_of[key] = "" if folder == "jpg" else os.path.basename(folder)  # jpg/: the flowers, without class
             if wanted is None or key in wanted:
                 try:
-                    found = [" ".join([words[n] for n in numbers]) for numbers in captions[i * each : (i + 1) * each]]
+                    own = captions[i * each : (i + 1) * each]
+                    sentences = [" ".join([words[n] for n in numbers]) for numbers in own]
                 except (KeyError, TypeError) as error:
                     raise ValueError(
                         f"{path}: a {split} caption of picture {i} ({key}) is no list of word numbers, or one of them "
                         f"is not in the table of words ({error}); fetch the file again."
                     ) from error
-                texts[key] = tuple(text for text in found if text)
+                texts[key] = tuple(text for text in sentences if text)
     return Captions(texts, class_of, split_of, "AttnGAN pickles", lambda key: f"{path}, {key}")

@@ -1,5 +1,4 @@
-"""CUB-200-2011 birds in the official tree, joined with any carrier of captions by the pictures' file names.
-Must not know records' bytes, batches or a model."""
+"""CUB-200-2011 birds in the official tree, joined with any carrier of captions by the pictures' file names."""
 
 import os
 
@@ -42,7 +41,7 @@ def listing(
 
     raw_dir: the folder that holds CUB_200_2011/, or that folder itself.   captions_dir: "" = text_c10 in raw_dir or
     beside it.   skip_missing: whether pictures without captions, captions without pictures and classes in neither
-    split are left out and told in `missing`, or raise.   The others: `data.listing.rule_of`.
+    split are left out and listed in `missing`, or refused.   The others: `data.listing.rule_of`.
 
     Raises: FileNotFoundError with the expected tree; ValueError naming the file, and the line in it, that is wrong.
     """
@@ -59,8 +58,8 @@ def listing(
             raise FileNotFoundError(f"No {path!r}; {one_line(TREE(raw_dir, captions_dir))}.")
     entries = _entries(root)
     folders = {entry.class_name for entry in entries.values()}
-    there = {folder: _names(os.path.join(root, "images", folder)) for folder in folders}
-    present = {key for key, entry in entries.items() if key + ".jpg" in there[entry.class_name]}
+    file_names = {folder: _names(os.path.join(root, "images", folder)) for folder in folders}
+    present = {key for key, entry in entries.items() if key + ".jpg" in file_names[entry.class_name]}
     return join(
         entries,
         present,
@@ -107,7 +106,7 @@ def _entries(root: str) -> dict[str, Entry]:
             raise ValueError(f"{place}: {name} is there already in {entries[key].class_name}; names must be unique.")
         if number not in labels:
             raise ValueError(f"{place}: image {number} has no line in {label_path}; fetch both again.")
-        label = _whole(labels[number][1][0], labels[number][0])
+        label = _positive(labels[number][1][0], labels[number][0])
         named = classes[label][1][0] if label in classes else "nothing"
         if named != folder:
             raise ValueError(
@@ -128,7 +127,7 @@ def _table(path: str) -> dict[int, tuple[str, list[str]]]:
         fields, place = text.split(), f"{path}, line {line}"
         if not fields:
             continue
-        number = _whole(fields[0], place)
+        number = _positive(fields[0], place)
         if len(fields) < 2:
             raise ValueError(f"{place}: {text.strip()[:80]!r} has no second field; fetch the file again.")
         if number in rows:
@@ -139,7 +138,7 @@ def _table(path: str) -> dict[int, tuple[str, list[str]]]:
     return rows
 
 
-def _whole(text: str, place: str) -> int:
+def _positive(text: str, place: str) -> int:
     """Raises: ValueError for anything but a number from 1 on."""
     number = int(text) if text.isdecimal() and len(text) < 10 else 0
     if number < 1:

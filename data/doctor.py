@@ -48,7 +48,7 @@ def check_raw(
     workers: int = 0,
     **rule: str | float | int,
 ) -> bool:
-    """Prints all that is known of a raw tree; returns whether the build needs --skip_missing.
+    """Prints all that can be found out about a raw tree; returns whether the build needs --skip_missing.
 
     The arguments are those of `build.build`.   classes: whether to print the counts of every class.
     """
@@ -56,59 +56,59 @@ def check_raw(
         report.line(f"{raw_dir}: new or empty; the demo set will be drawn there, nothing has to be fetched")
         return False
     layout = build.DATASETS[dataset]
-    found, error = None, ""
+    listing, error = None, ""
     try:
         if dataset == "demo":
-            demo.write(raw_dir)  # the folder is not empty: says that it is the demo set, or raises
-        found = layout.listing(raw_dir, captions_dir, True, **rule)
+            demo.write(raw_dir)  # raises unless the folder holds the demo set
+        listing = layout.listing(raw_dir, captions_dir, True, **rule)
     except (ValueError, OSError) as caught:
         error = commands.in_words(caught)
     report.title(f"Files of --dataset={dataset}")
     tree = layout.TREE(raw_dir, captions_dir)
     for line in tree.splitlines():
         path, _, remark = line.partition("  ")
-        state, told = _state(dataset, path, remark, raw_dir, found, rule)
-        report.expected(state, path, remark.strip(), told)
-    if found is None:
-        report.problem(error.replace(f"; {one_line(tree)}", ""))  # it stands above, line by line
+        state, details = _state(dataset, path, remark, raw_dir, listing, rule)
+        report.expected(state, path, remark.strip(), details)
+    if listing is None:
+        report.problem(error.replace(f"; {one_line(tree)}", ""))  # the tree was printed above
         paths = _pictures_below(raw_dir)
         if paths:
             report.title(f"Pictures below {raw_dir}, though they cannot be joined with captions yet")
             report.pictures(inspection.inspect_all(paths, workers=workers))
         return False
-    _print_counts(report, dataset, found, classes)
-    _print_captions(report, found)
-    commands.start_tensorflow()  # only now: what is wrong with the tree is told at once
-    entries = [entry for of_split in found.splits.values() for entry in of_split]
+    _print_counts(report, dataset, listing, classes)
+    _print_captions(report, listing)
+    commands.start_tensorflow()  # only now: mistakes in the tree are reported without waiting for it
+    entries = [entry for of_split in listing.splits.values() for entry in of_split]
     report.title("Pictures")
     boxes = [entry.box if crop == "box" else None for entry in entries]
     if crop == "box" and None in boxes:
         report.problem(f"--crop=box: {boxes.count(None):,} pictures have no box; bounding_boxes.txt is not complete.")
     facts = inspection.inspect_all([entry.image_path for entry in entries], boxes, workers)
     report.pictures(facts)
-    owners = [(split, entry.class_name) for split, of_split in found.splits.items() for entry in of_split]
+    owners = [(split, entry.class_name) for split, of_split in listing.splits.items() for entry in of_split]
     report.same_pictures(facts, owners)
     _print_masks(report, [entry for entry in entries if entry.mask_path])
     if embeddings_path:
-        _print_embeddings(report, embeddings_path, found)
-    return bool(found.missing)
+        _print_embeddings(report, embeddings_path, listing)
+    return bool(listing.missing)
 
 
 def check_records(report: Report, records_dir: str) -> None:
-    """Reads every record, and holds counts, fingerprints and pictures against dataset.json."""
+    """Reads every record, and compares counts, fingerprints and pictures with dataset.json."""
     try:
         info = records.read_info(records_dir)
     except (ValueError, OSError) as error:
         report.problem(commands.in_words(error))
         return
-    commands.start_tensorflow()  # only now: what is wrong with dataset.json is told at once
+    commands.start_tensorflow()  # only now: a wrong dataset.json is reported without waiting for it
     report.title(f"Records in {records_dir}")
     parts, facts, owners = {}, [], []
-    for split, told in info["splits"].items():
+    for split, stated in info["splits"].items():
         tally = records.Tally(split)
         examples = records.read_examples(records_dir, split)
         try:
-            for example in tqdm.tqdm(examples, total=told["images"], unit="image", desc=f"reading {split}", delay=1):
+            for example in tqdm.tqdm(examples, total=stated["images"], unit="image", desc=f"reading {split}", delay=1):
                 tally.add(example)
                 facts.append(inspection.inspect_bytes(example.key, example.image))
                 owners.append((split, str(example.class_id)))
@@ -116,17 +116,17 @@ def check_records(report: Report, records_dir: str) -> None:
             report.problem(commands.in_words(error))
             continue
         parts[split] = part = tally.part()
-        other = [name for name in part.keys() & told.keys() if part[name] != told[name]]
+        other = [name for name in part.keys() & stated.keys() if part[name] != stated[name]]
         if other:
             report.problem(
                 f"{split}: dataset.json does not tell of these records, {', '.join(sorted(other))} differ; "
                 "the folder is a mixture of two, build it again."
             )
         else:
-            held = f", embeddings of {part['embedding_dim']} numbers" if part["embedding_dim"] else ""
+            embedded = f", embeddings of {part['embedding_dim']} numbers" if part["embedding_dim"] else ""
             report.line(
                 f"ok       {split}: {part['images']:,} pictures, {part['captions']:,} captions, "
-                f"{len(part['class_ids'])} classes{held}; every checksum and the fingerprint fit"
+                f"{len(part['class_ids'])} classes{embedded}; every checksum and the fingerprint fit"
             )
     if parts and len(parts) == len(info["splits"]):
         if info.get("fingerprint") != records.fingerprint(parts):
@@ -149,14 +149,15 @@ def check_records(report: Report, records_dir: str) -> None:
 
 
 def _state(
-    dataset: str, path: str, remark: str, raw_dir: str, found: Listing | None, rule: dict
+    dataset: str, path: str, remark: str, raw_dir: str, listing: Listing | None, rule: dict
 ) -> tuple[str, str]:
-    """("ok", "MISSING" or "--" = not there and not needed, what was found) of a line of the expected tree."""
+    """State of a line of the expected tree, "ok", "MISSING" or "--" (absent and not needed), and details."""
     path, example = path.removesuffix(" ..."), path.endswith(" ...")
-    ending, gone = os.path.splitext(path)[1].lower(), "--" if found or remark.endswith(" only") else "MISSING"
+    ending, gone = os.path.splitext(path)[1].lower(), "--" if listing or remark.endswith(" only") else "MISSING"
     if "classes.txt and " in path:
-        if found:
-            return "ok" if found.split_rule["rule"] == "lists" else "--", f"split {_told_rule(found.split_rule)}"
+        if listing:
+            state = "ok" if listing.split_rule["rule"] == "lists" else "--"
+            return state, f"split {_describe_rule(listing.split_rule)}"
         if rule.get("test_share"):
             return "--", "split drawn"
         lists = captions.list_paths(os.path.dirname(path), rule.get("train_classes", ""), rule.get("test_classes", ""))
@@ -168,8 +169,8 @@ def _state(
         return "ok" if count else gone, f"{count:,} pictures"
     if ending in (".txt", ".mat") and not example:
         return ("ok", "") if os.path.isfile(path) else (gone, "not there")
-    if found:
-        return "ok", f"captions of {sum(found.captioned.values()):,} pictures, {found.carrier}"
+    if listing:
+        return "ok", f"captions of {sum(listing.captioned.values()):,} pictures, {listing.carrier}"
     try:
         read = captions.read(above if example else path, set())
     except (ValueError, OSError) as error:
@@ -177,7 +178,7 @@ def _state(
     return "ok", f"captions of {len(read.keys()):,} pictures, {read.carrier}"
 
 
-def _told_rule(rule: dict) -> str:
+def _describe_rule(rule: dict) -> str:
     if rule["rule"] == "lists":
         return "by " + " and ".join(rule["files"].values())
     if rule["rule"] == "seeded":
@@ -185,30 +186,30 @@ def _told_rule(rule: dict) -> str:
     return "told by the captions"
 
 
-def _print_counts(report: Report, dataset: str, found: Listing, classes: bool) -> None:
+def _print_counts(report: Report, dataset: str, listing: Listing, classes: bool) -> None:
     published = getattr(build.DATASETS[dataset], "PUBLISHED", None) if dataset != "demo" else None
     report.title("Counts")
     report.line(f"{'split':<8}{'classes':>9}{'pictures':>10}{'captioned':>11}{'published':>11}   pictures a class")
-    for i, (split, entries) in enumerate(found.splits.items()):
+    for i, (split, entries) in enumerate(listing.splits.items()):
         sizes = Counter((entry.class_id, entry.class_name) for entry in entries)
         each = f"least {min(sizes.values())}, median {statistics.median(sizes.values()):g}, most {max(sizes.values())}"
-        told = f"{published[i]:,}" if published else "-"
+        expected = f"{published[i]:,}" if published else "-"
         report.line(
-            f"{split:<8}{len(sizes):>9,}{len(entries):>10,}{found.captioned[split]:>11,}{told:>11}   {each}"
+            f"{split:<8}{len(sizes):>9,}{len(entries):>10,}{listing.captioned[split]:>11,}{expected:>11}   {each}"
         )
         if classes:
             for (number, name), count in sorted(sizes.items()):
                 report.line(f"    {number:>5} {name:<40} {count:>6,}")
-    if published and tuple(found.captioned[split] for split in found.splits) != published:
+    if published and tuple(listing.captioned[split] for split in listing.splits) != published:
         report.line(f"note: the published {PUBLISHED_NAMES[dataset]} splits have other counts of captioned pictures")
-    for reason, count in found.reasons.items():
+    for reason, count in listing.reasons.items():
         report.line(f"left out, {reason}: {count:,}")
-    if found.missing:
-        report.line(f"    first: {found.missing[0]}")
+    if listing.missing:
+        report.line(f"    first: {listing.missing[0]}")
 
 
-def _print_captions(report: Report, found: Listing) -> None:
-    entries = [entry for of_split in found.splits.values() for entry in of_split]
+def _print_captions(report: Report, listing: Listing) -> None:
+    entries = [entry for of_split in listing.splits.values() for entry in of_split]
     counts = Counter(len(entry.captions) for entry in entries)
     report.title("Captions")
     report.line("captions a picture: " + ", ".join(f"{n} ({counts[n]:,} pictures)" for n in sorted(counts)))
@@ -229,13 +230,13 @@ def _print_captions(report: Report, found: Listing) -> None:
 
 
 def _print_masks(report: Report, entries: list[Entry]) -> None:
-    """Entries with masks, each held against its picture."""
+    """Checks that each mask fits its picture. entries: those with masks."""
     wrong = []
     for entry in tqdm.tqdm(entries, unit="mask", desc="looking at the masks", delay=1, leave=False):
         try:
             images.read_mask(entry.mask_path, images.read_picture(entry.image_path))
         except (ValueError, OSError) as error:
-            if entry.mask_path in str(error):  # what is wrong with the picture was told above
+            if entry.mask_path in str(error):  # a broken picture was reported above
                 wrong.append(str(error))
     if entries:
         report.line(f"{len(entries):,} masks, {len(wrong):,} of them wrong")
@@ -243,11 +244,11 @@ def _print_masks(report: Report, entries: list[Entry]) -> None:
         report.problem(wrong[0])
 
 
-def _print_embeddings(report: Report, path: str, found: Listing) -> None:
+def _print_embeddings(report: Report, path: str, listing: Listing) -> None:
     report.title("Embeddings")
     try:
         vectors = embeddings.read(path)
-        unused = embeddings.check(vectors, found)
+        unused = embeddings.check(vectors, listing)
     except (ValueError, OSError) as error:
         report.problem(commands.in_words(error))
         return
@@ -273,12 +274,12 @@ def _pictures_below(folder: str) -> list[str]:
 
 
 def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, object], partial: bool) -> list[str]:
-    """The last lines: the command to type, or what to do before.
+    """The last lines: the command to type, or what to do first.
 
     options: the flags that data.build shares.   partial: whether it needs --skip_missing.
     """
-    given = [f"--{name}={value}" for name, value in options.items() if value not in ("", 0, "none")]
-    command = ["python", "-m", "data.build", f"--dataset={dataset}", f"--raw_dir={raw_dir}", *given]
+    typed = [f"--{name}={value}" for name, value in options.items() if value not in ("", 0, "none")]
+    command = ["python", "-m", "data.build", f"--dataset={dataset}", f"--raw_dir={raw_dir}", *typed]
     command += [f"--out_dir={os.path.join('records', dataset)}", *(["--skip_missing"] if partial else [])]
     if not report.problems:
         return [f"next: {shlex.join(command)}"]

@@ -1,5 +1,4 @@
-"""Precomputed caption embeddings from the files that the field passes around, joined to pictures by key.
-Must not know record files, batches or a model."""
+"""Precomputed caption embeddings from the files that the field passes around, joined to pictures by key."""
 
 import dataclasses
 import math
@@ -86,7 +85,7 @@ def read(path: str, name: str = "") -> Embeddings:
 
 
 def check(embeddings: Embeddings, listing: Listing) -> int:
-    """Holds embeddings and pictures to fit; returns how many pictures of the embeddings the listing does not have.
+    """Checks that embeddings and pictures fit; returns how many pictures have embeddings but are not in the listing.
 
     Every entry needs as many vectors as it has captions. Where the embeddings came with their captions (.t7), these
     must be the entry's, in the same order.
@@ -133,15 +132,15 @@ def _letters(text: str) -> str:
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
 
 
-def _rows(path: str, keys: list[str], values: "list | np.ndarray", what: str) -> dict[str, np.ndarray]:
-    """key -> [n, D] float32 of values [N, n, D] or N x [n, D]. what: the file of the keys, for messages."""
+def _rows(path: str, keys: list[str], values: "list | np.ndarray", key_source: str) -> dict[str, np.ndarray]:
+    """key -> [n, D] float32 of values [N, n, D] or N x [n, D]. key_source: the file of the keys, for messages."""
     if len(keys) != len(values):
-        raise ValueError(f"{path} holds {len(values)} rows, but {what} names {len(keys)} pictures; they do not belong "
-                         "together, fetch both again.")  # fmt: skip
+        raise ValueError(f"{path} holds {len(values)} rows, but {key_source} names {len(keys)} pictures; they do not "
+                         "belong together, fetch both again.")  # fmt: skip
     rows = {}
     for i, (key, value) in enumerate(zip(keys, values, strict=True)):
         if key in rows:
-            raise ValueError(f"{what} names {key!r} twice (entry {i} is the second); keys must be unique.")
+            raise ValueError(f"{key_source} names {key!r} twice (entry {i} is the second); keys must be unique.")
         rows[key] = _matrix(path, key, value)
     return rows
 
@@ -149,8 +148,8 @@ def _rows(path: str, keys: list[str], values: "list | np.ndarray", what: str) ->
 def _matrix(path: str, key: str, value: object) -> np.ndarray:
     """[n, D] float32. Raises: ValueError for anything but a matrix of floats."""
     if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.ndim != 2 or not value.size:
-        found = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-        raise ValueError(f"{path}: the embeddings of {key!r} are {found}, expected floats [captions, dim].")
+        actual = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+        raise ValueError(f"{path}: the embeddings of {key!r} are {actual}, expected floats [captions, dim].")
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused for that
         return np.asarray(value, np.float32)
 
@@ -195,15 +194,15 @@ def _read_t7_files(paths: list[str]) -> tuple[dict[str, np.ndarray], dict[str, t
 
 
 def _read_npz(path: str) -> dict[str, np.ndarray]:
-    found = arrays.load_npz(path, max_bytes=MAX_BYTES)
-    if not {"keys", "embeddings"} <= found.keys():
-        raise ValueError(f"{path} has the arrays {', '.join(sorted(found)) or 'none'}; expected keys and embeddings.")
-    keys = found["keys"]
+    members = arrays.load_npz(path, max_bytes=MAX_BYTES)
+    if not {"keys", "embeddings"} <= members.keys():
+        raise ValueError(f"{path} has the arrays {', '.join(sorted(members)) or 'none'}; expected keys and embeddings.")
+    keys = members["keys"]
     if keys.ndim != 1 or keys.dtype.kind not in "SU":
         raise ValueError(f"{path}: keys is {keys.dtype} {list(keys.shape)}, expected a row of strings.")
     if keys.dtype.kind == "S":
         keys = np.char.decode(keys, "utf-8", "replace")
-    return _read_array(path, keys.tolist(), found["embeddings"], f"'keys' of {path}")
+    return _read_array(path, keys.tolist(), members["embeddings"], f"'keys' of {path}")
 
 
 def _read_npy(path: str) -> dict[str, np.ndarray]:
@@ -216,21 +215,22 @@ def _read_npy(path: str) -> dict[str, np.ndarray]:
     return _read_array(path, keys, arrays.load_npy(path, max_bytes=MAX_BYTES), list_path)
 
 
-def _read_array(path: str, keys: list[str], values: np.ndarray, what: str) -> dict[str, np.ndarray]:
+def _read_array(path: str, keys: list[str], values: np.ndarray, key_source: str) -> dict[str, np.ndarray]:
     """key -> [n, D] of an array [N, n, D], or [M, D] whose rows of one key stand together."""
     keys = [_without_ending(key) for key in keys]
     if values.ndim == 3:
-        return _rows(path, keys, values, what)
+        return _rows(path, keys, values, key_source)
     if values.ndim != 2:
         raise ValueError(f"{path}: embeddings of shape {list(values.shape)}, expected [N, captions, dim] or [M, dim].")
     if len(keys) != len(values):
-        raise ValueError(f"{path} holds {len(values)} rows, but {what} names {len(keys)}; they do not belong together.")
+        raise ValueError(f"{path} holds {len(values)} rows, but {key_source} names {len(keys)}; they do not belong "
+                         "together.")  # fmt: skip
     firsts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
     rows = {}
     for first, after in zip(firsts, [*firsts[1:], len(keys)], strict=True):
         if keys[first] in rows:
-            raise ValueError(f"{what} comes back to {keys[first]!r} at row {first}, after other pictures; the rows of "
-                             "a picture must stand together, in caption order.")  # fmt: skip
+            raise ValueError(f"{key_source} comes back to {keys[first]!r} at row {first}, after other pictures; the "
+                             "rows of a picture must stand together, in caption order.")  # fmt: skip
         rows[keys[first]] = _matrix(path, keys[first], values[first:after])
     return rows
 

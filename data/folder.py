@@ -1,5 +1,4 @@
-"""Anyone's own pictures: a folder of them, at any depth, and a file of captions that names each by its path.
-Must not know records' bytes, batches or a model."""
+"""Anyone's own pictures: a folder of them, at any depth, and a file of captions that names each by its path."""
 
 import os
 
@@ -33,7 +32,7 @@ def listing(
 
     captions_dir: a .csv or .jsonl file of captions whose keys may have the picture's ending, or another carrier; "" =
     raw_dir/captions.csv or captions.jsonl.   skip_missing: whether pictures without captions and captions without
-    pictures are left out and told in `missing`, or raise.   test_share: 0 = a tenth, unless there are class lists.
+    pictures are left out and listed in `missing`, or refused.   test_share: 0 = a tenth, unless there are class lists.
     The others: `data.listing.rule_of`.
 
     Raises: FileNotFoundError with the expected tree; ValueError for two pictures of one key.
@@ -52,12 +51,12 @@ def listing(
     numbers = {name: number for number, name in enumerate(sorted(set(names.values())), start=1)}
     entries = {key: Entry(key, numbers[names[key]], path, class_name=names[key]) for key, path in pictures.items()}
 
-    found = captions.read(captions_dir)
+    caption_set = captions.read(captions_dir)
     lists = train_classes or test_classes or any(map(os.path.isfile, captions.list_paths(captions_dir).values()))
     return join(
         entries,
         set(entries),
-        _by_picture(found, pictures),
+        _by_picture(caption_set, pictures),
         captions_dir,
         skip_missing,
         train_classes=train_classes,
@@ -83,16 +82,17 @@ def _pictures(raw_dir: str) -> dict[str, str]:
     return pictures
 
 
-def _by_picture(found: captions.Captions, pictures: dict[str, str]) -> captions.Captions:
+def _by_picture(caption_set: captions.Captions, pictures: dict[str, str]) -> captions.Captions:
     """The captions under the keys of the pictures: an ending is cut off where the whole is no key.
 
     Raises: ValueError where a picture is then named in two ways.
     """
     texts = {}
-    for key, of_key in found.texts.items():
+    for key, of_key in caption_set.texts.items():
         stem, ending = os.path.splitext(key)
         own = stem if key not in pictures and ending.lower() in images.ENDINGS else key
         if own in texts:
-            raise ValueError(f"{found.where(key)}: {own!r} stands there with and without its ending; write it one way.")
+            place = caption_set.where(key)
+            raise ValueError(f"{place}: {own!r} stands there with and without its ending; write it one way.")
         texts[own] = of_key
-    return captions.Captions(texts, {}, found.split_of, found.carrier, found.where)
+    return captions.Captions(texts, {}, caption_set.split_of, caption_set.carrier, caption_set.where)

@@ -1,5 +1,4 @@
-"""Sizes of pictures: which are taken, what is cut out around a bounding box, and how large it is stored.
-Must not know files, formats or records."""
+"""Sizes of pictures: which are accepted, what is cut out around a bounding box, and how large it is stored."""
 
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
 MAX_ASPECT = 40  # longer side over shorter: resizing by the shorter must not blow the longer up
@@ -10,7 +9,7 @@ Box = tuple[float, float, float, float]  # x, y, width, height in pixels from th
 
 
 class Refused(ValueError):
-    """A readable picture that we do not want; told apart from the ValueErrors of libraries."""
+    """A readable picture that we do not want; a class of its own, to tell it from the ValueErrors of libraries."""
 
 
 def check_size(path: str, size: tuple[int, int]) -> None:

@@ -1,5 +1,4 @@
-"""What is unusual about picture files, and which of them show the same picture.
-Must not know any data set's layout, captions or records."""
+"""What is unusual about picture files, and which of them show the same picture."""
 
 import dataclasses
 import hashlib
@@ -19,7 +18,7 @@ SMALL = 64  # pixels of the shorter side, below which even the smallest models s
 LARGE = 12_000_000  # pixels, above which the decoder holds up training
 LONG = 3  # longer side over shorter, above which the central square shows little of the picture
 ENDINGS = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "HEIF": (".heic", ".heif")}
-CHUNK = 32  # pictures that one call of the builder's check takes: by themselves they cost twice as much
+CHUNK = 32  # pictures that one call of the builder's check takes; one by one they cost twice as much
 THUMBNAIL = 16  # pixels of its side
 # Two files show one picture if their hashes differ in 3 of 64 bits and their thumbnails by 6 of 256 levels at most.
 # On 400 pictures each of CUB and Oxford-102, made smaller or compressed anew, all hashes stayed within 3 bits (three
@@ -33,7 +32,7 @@ BROKEN = (*images.BROKEN, Image.DecompressionBombError)
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What was found out about one picture."""
+    """What is known about one picture."""
 
     name: str  # its path, or how it is called elsewhere
     refusal: str = ""  # why it cannot be used; "" = it can
@@ -44,26 +43,21 @@ class Facts:
     thumbnail: np.ndarray | None = None  # [16, 16, 3] uint8; None where there is a refusal
 
 
-def inspect(path: str, box: images.Box | None = None) -> Facts:
-    """The facts of one file. The builder's own check opens it, so what passes here passes there.
-
-    box: as `images.read_picture`.
-    """
-    return _inspect_chunk([path], [box])[0]
-
-
 def inspect_all(paths: Sequence[str], boxes: Sequence[images.Box | None] = (), workers: int = 0) -> list[Facts]:
-    """`inspect` of every path, on all cores (workers: 0), with a progress bar. boxes: () = none."""
+    """The facts of every file, with a progress bar. The builder's own check opens them: what passes here passes there.
+
+    boxes: of each picture, as `images.read_picture` takes them; () = none. workers: threads, 0 = one a core.
+    """
     chunks = [slice(first, first + CHUNK) for first in range(0, len(paths), CHUNK)]
-    boxes, found = boxes or [None] * len(paths), []
+    boxes, all_facts = boxes or [None] * len(paths), []
     with (
         ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
         tqdm.tqdm(total=len(paths), unit="image", desc="looking at the pictures", delay=1) as bar,
     ):
         for facts in pool.map(_inspect_chunk, [paths[chunk] for chunk in chunks], [boxes[chunk] for chunk in chunks]):
-            found += facts
+            all_facts += facts
             bar.update(len(facts))
-    return found
+    return all_facts
 
 
 def inspect_bytes(name: str, data: bytes) -> Facts:
@@ -87,13 +81,13 @@ def difference_hash(picture: Image.Image) -> bytes:
     return np.packbits(grey[:, :-1] > grey[:, 1:]).tobytes()
 
 
-def same_pictures(found: Sequence[Facts]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs (i, j), i < j, of places in `found`: equal byte for byte, and equal by their looks only.
+def same_pictures(all_facts: Sequence[Facts]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pairs (i, j), i < j, of places in `all_facts`: equal byte for byte, and equal by their looks only.
 
     Of more than two equal files each is paired with the first. Plain surfaces are compared by their bytes only.
     """
     first_of, identical, usable = {}, [], []
-    for i, facts in enumerate(found):
+    for i, facts in enumerate(all_facts):
         if facts.thumbnail is None:
             continue
         first = first_of.setdefault(facts.digest, i)
@@ -101,10 +95,10 @@ def same_pictures(found: Sequence[Facts]) -> tuple[list[tuple[int, int]], list[t
             identical.append((first, i))
         elif facts.thumbnail.std(axis=(0, 1)).max() > PLAIN:
             usable.append(i)
-    hashes = np.frombuffer(b"".join(found[i].hash for i in usable), np.uint8).reshape(-1, 8)
+    hashes = np.frombuffer(b"".join(all_facts[i].hash for i in usable), np.uint8).reshape(-1, 8)
     alike = []
     for a, b in _near(hashes):
-        one, other = (found[usable[k]].thumbnail.astype(np.int16) for k in (a, b))
+        one, other = (all_facts[usable[k]].thumbnail.astype(np.int16) for k in (a, b))
         if np.abs(one - other).mean() <= NEAR_LEVELS:
             alike.append((usable[a], usable[b]))
     return identical, alike
@@ -132,15 +126,15 @@ def _inspect_chunk(paths: Sequence[str], boxes: Sequence[images.Box | None]) -> 
         if len(paths) > 1:
             return [fact for path, box in zip(paths, boxes, strict=True) for fact in _inspect_chunk([path], [box])]
         return [Facts(paths[0], refusal=str(error))]
-    found = []
+    all_facts = []
     for path in paths:
         with open(path, "rb") as file:
-            found.append(inspect_bytes(path, file.read()))
-    return found
+            all_facts.append(inspect_bytes(path, file.read()))
+    return all_facts
 
 
 def _remarks(name: str, picture: Image.Image) -> tuple[str, ...]:
-    """Kinds of unusual things that the header tells; the builder deals with all of them."""
+    """What is unusual about a picture by its header; the builder copes with all of it."""
     short, long = min(picture.size), max(picture.size)
     ending, kind = os.path.splitext(name)[1].lower(), picture.format or ""
     turned = picture.getexif().get(images.ORIENTATION, 1) not in (0, 1)

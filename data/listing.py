@@ -1,5 +1,4 @@
-"""What a data set will be made of, before a picture is opened: entries joined with captions by key, and their splits.
-Must not know any layout's files, records or a model."""
+"""What a data set will be made of, before a picture is opened: entries joined with captions by key, in splits."""
 
 import dataclasses
 import hashlib
@@ -45,7 +44,7 @@ class Listing:
 def join(
     entries: dict[str, Entry],
     present: set[str],
-    found: captions.Captions,
+    caption_set: captions.Captions,
     captions_dir: str,
     skip_missing: bool,
     **rule: str | float | int,
@@ -59,23 +58,23 @@ def join(
     Raises: ValueError where a class is in two splits, where captions and layout name another class for a picture,
         where a split is empty, or, unless skip_missing, where anything is missing; FileNotFoundError for the lists.
     """
-    for key, folder in found.class_of.items():
+    for key, folder in caption_set.class_of.items():
         if folder and key in entries and folder != entries[key].class_name:
             raise ValueError(
-                f"{found.where(key)} lies in class {folder}, but the labels give {key} the class "
+                f"{caption_set.where(key)} lies in class {folder}, but the labels give {key} the class "
                 f"{entries[key].class_name}; the two belong to different releases, fetch them again."
             )
-    captioned, complete, reasons = found.keys(), {}, {NO_PICTURE: [], NO_CAPTIONS: [], NO_SPLIT: []}
+    captioned, complete, reasons = caption_set.keys(), {}, {NO_PICTURE: [], NO_CAPTIONS: [], NO_SPLIT: []}
     for key in sorted(entries.keys() | captioned):
         entry = entries.get(key)
         if entry is None:
-            reasons[NO_PICTURE].append(f"no picture {key!r} for the captions {found.where(key)}")
+            reasons[NO_PICTURE].append(f"no picture {key!r} for the captions {caption_set.where(key)}")
         elif key not in present:
             reasons[NO_PICTURE].append(f"no picture {entry.image_path}")
-        elif not found.texts.get(key):
-            reasons[NO_CAPTIONS].append(f"no captions {found.where(key)} for the picture {entry.image_path}")
+        elif not caption_set.texts.get(key):
+            reasons[NO_CAPTIONS].append(f"no captions {caption_set.where(key)} for the picture {entry.image_path}")
         else:
-            complete[key] = dataclasses.replace(entry, captions=found.texts[key])
+            complete[key] = dataclasses.replace(entry, captions=caption_set.texts[key])
 
     if not complete:
         raise ValueError(
@@ -84,7 +83,7 @@ def join(
             f"{min(captioned, default='none')!r}."
         )
     classes = {entry.class_name for entry in complete.values()}
-    split_of, told_rule = rule_of(classes, found, captions_dir, **rule)
+    split_of, split_rule = rule_of(classes, caption_set, captions_dir, **rule)
     splits = {split: [] for split in SPLITS}
     for entry in complete.values():
         split = split_of(entry.key, entry.class_name)
@@ -94,20 +93,19 @@ def join(
             reasons[NO_SPLIT].append(f"class {entry.class_name} of {entry.image_path} is in neither split")
     reasons = {reason: lines for reason, lines in reasons.items() if lines}
     if reasons and not skip_missing:
-        told = "; ".join(f"{len(lines):,} {reason} (first: {lines[0]})" for reason, lines in reasons.items())
+        gaps = "; ".join(f"{len(lines):,} {reason} (first: {lines[0]})" for reason, lines in reasons.items())
         raise ValueError(
-            f"Of {len(entries.keys() | captioned):,} pictures, {told}. Complete the folders, or leave these out: "
+            f"Of {len(entries.keys() | captioned):,} pictures, {gaps}. Complete the folders, or leave these out: "
             "--skip_missing"
         )
     _require_whole(splits)
-    counts = Counter(
-        split_of(key, entries[key].class_name if key in entries else found.class_of.get(key, "")) for key in captioned
-    )
+    class_of = caption_set.class_of | {key: entry.class_name for key, entry in entries.items()}
+    counts = Counter(split_of(key, class_of.get(key, "")) for key in captioned)
     return Listing(
         splits,
         [line for lines in reasons.values() for line in lines],
-        told_rule,
-        found.carrier,
+        split_rule,
+        caption_set.carrier,
         {split: counts[split] for split in SPLITS},
         {reason: len(lines) for reason, lines in reasons.items()},
     )
@@ -115,17 +113,17 @@ def join(
 
 def rule_of(
     classes: Iterable[str],
-    found: captions.Captions,
+    caption_set: captions.Captions,
     captions_dir: str,
     train_classes: str = "",
     test_classes: str = "",
     test_share: float = 0.0,
     split_seed: int = 0,
 ) -> tuple[Callable[[str, str], str], dict[str, object]]:
-    """((key, class name) -> "train", "test" or "" = neither; what to write down about it).
+    """A function (key, class name) -> "train", "test" or "" (neither), and the `split_rule` of the listing.
 
-    The first of these that there is: the two files train_classes and test_classes; for test_share > 0 that share of
-    the classes, drawn by split_seed; the class lists at captions_dir; the splits that the captions' carrier told; the
+    The first of these that exists decides: the two files train_classes and test_classes; for test_share > 0 that share
+    of the classes, drawn by split_seed; the class lists at captions_dir; the splits that the captions came with; the
     names of the pictures that StackGAN's archives hold beside their captions.
 
     Raises: FileNotFoundError where there is none; ValueError for options that exclude each other.
@@ -143,7 +141,7 @@ def rule_of(
         return lambda key, name: drawn.get(name, ""), {"rule": "seeded", "seed": split_seed, "test_share": test_share}
     paths = captions.list_paths(captions_dir, train_classes, test_classes)
     if not train_classes and not any(os.path.exists(path) for path in paths.values()):
-        split_of = found.split_of or _archive_splits(captions_dir)
+        split_of = caption_set.split_of or _archive_splits(captions_dir)
         if split_of:
             return lambda key, name: split_of.get(key, ""), {"rule": "captions"}
     lists = captions.class_lists(captions_dir, train_classes, test_classes)

@@ -1,5 +1,4 @@
-"""Entries of a listing to examples with their pictures: read, checked and cut by several threads, in order.
-Must not know any data set's layout, batches or a model."""
+"""Turns entries of a listing into examples with their pictures, read, checked and cut by several threads, in order."""
 
 import collections
 import itertools
@@ -25,8 +24,8 @@ def examples(
 ) -> Iterator[Example]:
     """Every entry with its picture, mask and embeddings, in order and the same whatever `workers`.
 
-    Threads, since Pillow and TensorFlow decode outside Python's lock. A chunk more than there are threads is in
-    flight, which bounds the memory.
+    Threads are enough, since Pillow and TensorFlow decode outside Python's lock. At most one chunk more than there are
+    threads is in work, which bounds the memory.
 
     workers: threads, 0 = one a core.   crop, stored_size: whether to cut by the entries' boxes, and as
     `images.read_picture`.   vectors: has rows for every key, or None.   headers_only: as `images.read_pictures`.

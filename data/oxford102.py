@@ -1,5 +1,4 @@
-"""Oxford-102 flowers (and the demo set, of the same layout), joined with any carrier of captions by image number.
-Must not know records' bytes, batches or a model."""
+"""Oxford-102 flowers (and the demo set, of the same layout), joined with any carrier of captions by image number."""
 
 import csv
 import os
@@ -40,7 +39,7 @@ def listing(
     never by position in a folder, and must agree. setid.mat is not read: its splits share classes.
 
     captions_dir: "" = raw_dir/text_c10.   skip_missing: whether pictures without captions, captions without pictures
-    and classes in neither split are left out and told in `missing`, or raise.   The others: `data.listing.rule_of`.
+    and classes in neither split are left out and listed in `missing`, or refused.   The others: `data.listing.rule_of`.
 
     Raises: FileNotFoundError with the expected tree; ValueError naming the file where two sources disagree.
     """
@@ -54,12 +53,12 @@ def listing(
     present = {stem for stem in captions.stems(image_dir, ".jpg") if KEY.fullmatch(stem)}
     if not present:
         raise FileNotFoundError(f"No image_*.jpg in {image_dir!r}; {one_line(TREE(raw_dir, captions_dir))}.")
-    found = captions.read(captions_dir, present)
+    caption_set = captions.read(captions_dir, present)
 
     masks_dir = os.path.join(raw_dir, "masks")
     has_masks, colours = os.path.isdir(masks_dir), _read_colours(os.path.join(raw_dir, "colours.csv"))
     entries = {}
-    for key in present | {key for key in found.keys() if KEY.fullmatch(key)}:
+    for key in present | {key for key in caption_set.keys() if KEY.fullmatch(key)}:
         label = _label(key, labels, label_path)
         if colours is not None and key not in colours:
             raise ValueError(f"{os.path.join(raw_dir, 'colours.csv')} has no line for {key}; add it.")
@@ -74,7 +73,7 @@ def listing(
     return join(
         entries,
         present,
-        found,
+        caption_set,
         captions_dir,
         skip_missing,
         train_classes=train_classes,
@@ -87,10 +86,10 @@ def listing(
 def _read_labels(path: str) -> np.ndarray:
     """[N] int64, labels[n-1] is the class of image n."""
     labels = arrays.load_mat(path, "labels")
-    whole = labels.astype(np.int64).ravel()
-    if not labels.size or whole.min() < 1 or (whole != labels.ravel()).any():
+    numbers = labels.astype(np.int64).ravel()
+    if not labels.size or numbers.min() < 1 or (numbers != labels.ravel()).any():
         raise ValueError(f"{path}: 'labels' must hold class numbers from 1 on; fetch the file again.")
-    return whole
+    return numbers
 
 
 def _label(key: str, labels: np.ndarray, label_path: str) -> int:

@@ -1,5 +1,5 @@
 """A photograph as it came and as it goes back: pixels, transparency, colour profile, a JPEG's quality.
-Knows no model; what files are taken is decided in data/images.py."""
+Which files are accepted is decided in data/images.py."""
 
 import dataclasses
 import io

@@ -1,5 +1,5 @@
-"""Records to batches: one split in memory, endless training batches whose order is a function of the step, and the
-pictures for evaluation. Must not know a model, a text encoder or any raw data set."""
+"""From records to batches: a split held in memory, endless training batches whose order is a function of the step,
+and the pictures for evaluation."""
 
 import dataclasses
 import math
@@ -44,15 +44,15 @@ class Split:
         )
 
     def spread(self, count: int) -> "Split":
-        """`count` pictures at even distances in key order (all, where there are fewer): unpicked, of many classes."""
+        """`count` pictures at even distances in key order (all, where there are fewer), so of many classes."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, count).astype(int)))
 
 
 def load_split(records_dir: str, split: str) -> Split:
     """The whole of `split` ("train" or "test"), in key order. Raises as `records.read_examples` does."""
     total = records.read_info(records_dir)["splits"].get(split, {}).get("images")
-    found = records.read_examples(records_dir, split)
-    examples = list(tqdm.tqdm(found, total=total, unit="image", desc=f"reading {split}", delay=2, leave=False))
+    stream = records.read_examples(records_dir, split)
+    examples = list(tqdm.tqdm(stream, total=total, unit="image", desc=f"reading {split}", delay=2, leave=False))
     embeddings = [example.embeddings for example in examples if example.embeddings is not None]
     with tf.device("CPU:0"):
         images = tf.constant([example.image for example in examples])

@@ -1,5 +1,4 @@
-"""The one record schema: Example, its table of features, writer and reader.
-Must not know any data set's layout, batches or a model."""
+"""The one record schema: Example, its table of features, writer and reader."""
 
 import contextlib
 import dataclasses
@@ -97,8 +96,8 @@ class Tally:
             shape = None if example.embeddings is None else example.embeddings.shape
             raise ValueError(f"{example.key!r} has embeddings {shape}, not {(len(example.captions), self.dim)}.")
         values = _values(example)
-        # Pictures and captions are the data set, whoever embedded them: a run goes on after `simgan_tf.text.embed`. The
-        # embeddings' place is kept, empty, so that folders without any have the fingerprint they always had.
+        # The fingerprint covers pictures and captions alone, so that a run can go on after `simgan_tf.text.embed` has
+        # filled the records. Embeddings enter it as an empty list: so they did in the first folders, which had none.
         for name, value in values.items():
             _add(self.digest, [] if name == "embeddings" else value)
         if width:
@@ -150,7 +149,7 @@ def embeddings_entry(
 
 
 def fingerprint(splits: dict[str, dict[str, object]]) -> str:
-    """The data set's fingerprint of its splits' (of `write_split`): sha256, blind to embeddings and shards."""
+    """The data set's fingerprint of its splits' (of `write_split`): sha256, the same whatever embeddings and shards."""
     return hashlib.sha256("".join(part["fingerprint"] for part in splits.values()).encode()).hexdigest()
 
 
@@ -177,8 +176,8 @@ def read_info(records_dir: str) -> dict[str, object]:
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); delete the folder and build it again.") from error
     if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
-        found = info.get("format_version") if isinstance(info, dict) else None
-        raise ValueError(f"{path} has format_version={found}, this code reads {FORMAT_VERSION}; build it again.")
+        version = info.get("format_version") if isinstance(info, dict) else None
+        raise ValueError(f"{path} has format_version={version}, this code reads {FORMAT_VERSION}; build it again.")
     shards, splits = info.get("shards"), info.get("splits")
     parts = list(splits.values()) if isinstance(splits, dict) else [None]
     counts = [part.get("images") if isinstance(part, dict) else None for part in parts]
@@ -201,9 +200,9 @@ def read_examples(records_dir: str, split: str) -> Iterator[Example]:
     for shard, path in enumerate(paths):
         if not os.path.isfile(path):
             raise FileNotFoundError(f"No {path}, though dataset.json counts {shards} shards; build the folder again.")
-        found, due = _count(path), len(range(shard, expected, shards))
-        if found != due:
-            raise ValueError(f"{path} holds {found} {split} records, not {due} as it should; build the folder again.")
+        count, due = _count(path), len(range(shard, expected, shards))
+        if count != due:
+            raise ValueError(f"{path} holds {count} {split} records, not {due} as it should; build the folder again.")
     import tensorflow as tf
 
     serialized = tf.data.Dataset.from_tensor_slices(paths).interleave(
@@ -221,11 +220,11 @@ def read_examples(records_dir: str, split: str) -> Iterator[Example]:
 
 
 def _count(path: str) -> int:
-    """Records of a shard, by their lengths alone: TensorFlow would try to allocate whatever length stands there.
+    """Number of records in a shard, by walking over their lengths: TensorFlow would try to allocate a damaged length.
 
     A record is its length (8 bytes), a checksum of it (4), the data, and a checksum of the data (4).
     """
-    size, place, found = os.path.getsize(path), 0, 0
+    size, place, count = os.path.getsize(path), 0, 0
     with open(path, "rb") as file:
         while place < size:
             file.seek(place)
@@ -233,11 +232,11 @@ def _count(path: str) -> int:
             end = place + 16 + int.from_bytes(header[:8], "little")
             if len(header) < 12 or end > size:
                 raise ValueError(
-                    f"{path} is damaged: record {found}, at byte {place:,}, would end after the file's {size:,} bytes; "
+                    f"{path} is damaged: record {count}, at byte {place:,}, would end after the file's {size:,} bytes; "
                     "build the folder again, or copy the file again."
                 )
-            place, found = end, found + 1
-    return found
+            place, count = end, count + 1
+    return count
 
 
 def _specs() -> dict[str, "tf.io.FixedLenFeature | tf.io.RaggedFeature"]:
@@ -258,8 +257,8 @@ def _damage(paths: list[str], error: "tf.errors.OpError") -> str:
             for serialized in tf.data.TFRecordDataset(path):
                 tf.io.parse_single_example(serialized, _specs())
                 number += 1
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as found:
-            changed = isinstance(found, tf.errors.DataLossError)  # a checksum does not agree
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as fault:
+            changed = isinstance(fault, tf.errors.DataLossError)  # a checksum does not agree
             reason = "its checksum does not fit, bytes were changed" if changed else "it is not one of this project's"
             return f"{path} is damaged: record {number}: {reason}"
     return f"{os.path.dirname(paths[0])!r} is damaged ({error.message})"

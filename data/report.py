@@ -1,5 +1,4 @@
-"""How the doctor tells what it found, line by line, and what of it stands in the way.
-Must not know any data set's layout, captions or records."""
+"""Prints what data.doctor finds, line by line, and collects the problems that must be solved first."""
 
 import statistics
 from collections import defaultdict
@@ -7,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from data import inspection
 
-SHOWN = 5  # names of each kind
+MOST_NAMES = 5  # names of each kind
 LEAK, LABELS, TWICE = "in both splits, so that the test is not fair", "in two classes", "twice in one class"
 
 
@@ -31,23 +30,23 @@ class Report:
         self.problems.append(" ".join(text.split()))
         print(f"  PROBLEM  {self.problems[-1]}")
 
-    def expected(self, state: str, path: str, remark: str, found: str) -> None:
+    def expected(self, state: str, path: str, remark: str, details: str) -> None:
         """A path of the expected tree. state: "ok", "MISSING", or "--" = not there and not needed."""
         self.incomplete |= state == "MISSING"
-        print(f"  {state:<8} {path}" + (f"  ({remark})" if remark else "") + (f": {found}" if found else ""))
+        print(f"  {state:<8} {path}" + (f"  ({remark})" if remark else "") + (f": {details}" if details else ""))
 
     def some(self, title: str, names: Sequence[str]) -> None:
         """How many, and the first few by name."""
         print(f"  {title}: {len(names):,}")
-        for name in names[:SHOWN]:
+        for name in names[:MOST_NAMES]:
             print(f"      {name}")
-        if len(names) > SHOWN:
-            print(f"      and {len(names) - SHOWN:,} more")
+        if len(names) > MOST_NAMES:
+            print(f"      and {len(names) - MOST_NAMES:,} more")
 
-    def pictures(self, found: Iterable[inspection.Facts]) -> None:
+    def pictures(self, all_facts: Iterable[inspection.Facts]) -> None:
         """Sizes, unusual pictures, and those that cannot be used."""
         kinds, sides, refused = defaultdict(list), [], []
-        for facts in found:
+        for facts in all_facts:
             if facts.refusal:
                 refused.append(facts.refusal)
                 continue
@@ -65,18 +64,18 @@ class Report:
             self.some("cannot be used", refused)
             self.problems.append(refused[0] + (f" ({len(refused):,} such pictures)" if len(refused) > 1 else ""))
 
-    def same_pictures(self, found: Sequence[inspection.Facts], owners: Sequence[tuple[str, str]]) -> None:
+    def same_pictures(self, all_facts: Sequence[inspection.Facts], owners: Sequence[tuple[str, str]]) -> None:
         """Pictures that are there more than once. owners: split and class of each."""
-        pairs, leaks = inspection.same_pictures(found), 0
+        pairs, leaks = inspection.same_pictures(all_facts), 0
         for title, of_kind in zip(("same file", "same picture by its looks"), pairs, strict=True):
             groups = {LEAK: [], LABELS: [], TWICE: []}
             for i, j in of_kind:
                 other_split, other_class = (owners[i][part] != owners[j][part] for part in (0, 1))
                 where = LEAK if other_split else LABELS if other_class else TWICE
-                groups[where].append(f"{found[i].name} = {found[j].name}")
+                groups[where].append(f"{all_facts[i].name} = {all_facts[j].name}")
             for where, names in groups.items():
                 if names:
                     self.some(f"{title} {where}", names)
             leaks += len(groups[LEAK])
-        if not leaks and not any(facts.refusal for facts in found):
+        if not leaks and not any(facts.refusal for facts in all_facts):
             self.line("no picture is in both splits, by its bytes or by its looks")

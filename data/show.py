@@ -1,8 +1,6 @@
 """A contact sheet of records: pictures with their captions.
 
 python -m data.show --records_dir=records/cub --out=sheet.png
-
-Must not know any raw data set, batches or a model.
 """
 
 import io
@@ -29,8 +27,8 @@ def pick(records_dir: str, split: str, count: int, seed: int) -> list[records.Ex
         raise ValueError(f"count={count} must be 1 or more.")
     total = records.read_info(records_dir)["splits"].get(split, {}).get("images", 0)
     rows = set(np.random.default_rng(seed).permutation(total)[:count].tolist())
-    found = tqdm.tqdm(records.read_examples(records_dir, split), total=total, unit="image", delay=2, leave=False)
-    return [example for row, example in enumerate(found) if row in rows]
+    examples = tqdm.tqdm(records.read_examples(records_dir, split), total=total, unit="image", delay=2, leave=False)
+    return [example for row, example in enumerate(examples) if row in rows]
 
 
 def sheet(examples: list[records.Example], columns: int = 4, cell: int = 224, captions: int = 3) -> Image.Image:
@@ -86,10 +84,10 @@ def _lines(
     grey = (110, 110, 110)
     lines = [(text, "black") for text in _wrap(example.key, font, width)]
     lines += [(text, grey) for text in _wrap(f"{facts}, {example.colour}".removesuffix(", "), font, width)]
-    shown = example.captions[: captions or None]
-    for number, caption in enumerate(shown, start=1):
+    printed = example.captions[: captions or None]
+    for number, caption in enumerate(printed, start=1):
         lines += [(text, (20, 60, 140)) for text in _wrap(f"{number}. {caption}", font, width)]
-    rest = len(example.captions) - len(shown)
+    rest = len(example.captions) - len(printed)
     return lines + ([(f"and {rest} more", grey)] if rest else [])
 
 

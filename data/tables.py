@@ -1,5 +1,4 @@
-"""Captions of people's own pictures: a CSV or JSONL file of key and caption, read line by line within bounds.
-Must not know pictures, other carriers of captions or a model."""
+"""Captions of people's own pictures: a CSV or JSONL file of key and caption, read line by line within bounds."""
 
 import csv
 import itertools
@@ -32,7 +31,7 @@ def read(path: str) -> dict[str, tuple[str, ...]]:
         texts.setdefault(key, []).append(caption)
     if not texts:
         raise ValueError(f"{path} holds no captions.")
-    return {key: tuple(found) for key, found in texts.items()}
+    return {key: tuple(captions) for key, captions in texts.items()}
 
 
 def _lines(path: str) -> Iterator[str]:

@@ -1,5 +1,5 @@
 """Rewrites a .tflite so that nothing stands in it twice; every number it computes stays as it was.
-Knows the file format alone: any model, no TensorFlow."""
+Works on any model, and without TensorFlow."""
 
 import hashlib
 
@@ -18,7 +18,7 @@ def compact(model: bytes) -> bytes:
     """
     tree = schema.ModelT.InitFromPackedBuf(model, 0)
     place = {b"": 0}  # digest of a buffer's bytes -> its number; buffer 0 is the empty one, by convention
-    kept = [schema.BufferT()]
+    buffers = [schema.BufferT()]
     numbers = []
     for buffer in tree.buffers:
         if buffer.offset > 1:  # some tools write weights behind the tree
@@ -26,10 +26,10 @@ def compact(model: bytes) -> bytes:
             buffer.offset = buffer.size = 0
         digest = b"" if buffer.data is None or len(buffer.data) == 0 else hashlib.sha256(buffer.data).digest()
         if digest not in place:
-            place[digest] = len(kept)
-            kept.append(buffer)
+            place[digest] = len(buffers)
+            buffers.append(buffer)
         numbers.append(place[digest])
-    tree.buffers = kept
+    tree.buffers = buffers
     for item in [*(tree.metadata or []), *(tensor for graph in tree.subgraphs for tensor in graph.tensors)]:
         item.buffer = numbers[item.buffer]
     for graph in tree.subgraphs:

@@ -1,5 +1,5 @@
 """Runs a SavedModel through TensorFlow's C++ loader, the one of TensorFlow Serving, without Python TensorFlow.
-Knows nothing of this project: any SavedModel, any signature, arrays from and to .npz.
+Works on any SavedModel and signature; arrays come from .npz files and go to such.
 
     python -m export.cpp_loader SAVED_MODEL_DIR                     a line for each op: its name, and kernel or none
     python -m export.cpp_loader SAVED_MODEL_DIR SIGNATURE IN.npz OUT.npz [SIGNATURE IN.npz OUT.npz ...]
@@ -90,9 +90,9 @@ class SavedModel:
         loaded = meta_graph_pb2.MetaGraphDef.FromString(ctypes.string_at(buffer.data, buffer.length))
         signatures = dict(loaded.signature_def)
         signatures.pop("__saved_model_init_op", None)  # the loader's own
-        self.inputs = {name: self._tensors(found.inputs) for name, found in signatures.items()}
-        self.outputs = {name: self._tensors(found.outputs) for name, found in signatures.items()}
-        self.optional = {name: set(found.defaults) for name, found in signatures.items()}
+        self.inputs = {name: self._tensors(signature.inputs) for name, signature in signatures.items()}
+        self.outputs = {name: self._tensors(signature.outputs) for name, signature in signatures.items()}
+        self.optional = {name: set(signature.defaults) for name, signature in signatures.items()}
 
     def run(self, signature: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs of one signature. Strings: arrays of text or of bytes objects in, arrays of bytes objects out.
@@ -117,8 +117,8 @@ class SavedModel:
         for tensor in tensors:
             self.tf.TF_DeleteTensor(ctypes.c_void_p(tensor))
         self._check()
-        made = (self._to_array(ctypes.c_void_p(result)) for result in results)
-        return dict(zip(outputs, made, strict=True))
+        values = (self._to_array(ctypes.c_void_p(result)) for result in results)
+        return dict(zip(outputs, values, strict=True))
 
     def _check(self) -> None:
         code = self.tf.TF_GetCode(self.status)
@@ -186,8 +186,8 @@ def ops(directory: str) -> dict[str, bool]:
     status = ctypes.c_void_p(tensorflow.TF_NewStatus())
 
     def has_kernel(name: str) -> bool:
-        found = tensorflow.TF_GetRegisteredKernelsForOp(name.encode(), status)
-        return Buffer.from_address(found).length > 0
+        kernels = tensorflow.TF_GetRegisteredKernelsForOp(name.encode(), status)
+        return Buffer.from_address(kernels).length > 0
 
     return {name: has_kernel(name) for name in names}
 
@@ -221,8 +221,8 @@ def read_npz(path: str) -> dict[str, np.ndarray]:
 
 def main(directory: str, *runs: str) -> None:
     if not runs:
-        for name, found in ops(directory).items():
-            print(name, "kernel" if found else "none")
+        for name, has_kernel in ops(directory).items():
+            print(name, "kernel" if has_kernel else "none")
         return
     model = SavedModel(directory)
     for signature, in_path, out_path in zip(runs[::3], runs[1::3], runs[2::3], strict=True):

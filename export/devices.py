@@ -1,5 +1,4 @@
-"""Makes the .tflite variants of a run, measures each as a device would run it, and refuses one that is too poor.
-Knows what is measured and where pictures come from, and nothing of the file format."""
+"""Makes the .tflite variants of a run, measures each as a device would run it, and refuses one that is too poor."""
 
 import dataclasses
 import os
@@ -19,7 +18,7 @@ from export import parity, saved_model, tflite, variants
 from simgan_tf.edit import Editor
 from simgan_tf.evaluation import metrics
 
-PICTURES, COLOURED = 32, 256  # that quality is measured on; the second where colours can be read, for their accuracy
+PICTURES, COLOURED = 32, 256  # pictures that quality is measured on; COLOURED where colours can be read
 SAMPLES = 64  # training pictures that int8 is calibrated on
 LEAST_PSNR, MOST_LOST = 30.0, 0.02  # dB; share of colour accuracy
 
@@ -45,13 +44,13 @@ def export(
     records_dir: str | None = None,
     force: bool = False,
     stage: Callable[[str], None] = lambda name: None,
-    tell: Callable[[str], None] = lambda line: None,
+    report_line: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, dict[str, Any]], str]:
-    """Writes the variants `wanted` into `folder`; returns the facts of each file, by name, and what they are held on.
+    """Writes the variants `wanted` into `folder`; returns the facts of each file, by name, and a line on the pictures.
 
     Facts: variant, bytes, times_weights (bytes over those of the float32 weights), checks (float32: `parity.compare` on
     `inputs`), quality and device (see `measure`), and `refused` where force let a poor one pass.
-    stage: told what begins. tell: told a line about each file when it is finished.
+    stage: called with the name of each step as it begins. report_line: called with a line about each finished file.
     Raises: ValueError where a conversion fails, float32 differs from the live model, or, without force, a variant is
     below LEAST_PSNR or loses more than MOST_LOST of the colour accuracy.
     """
@@ -70,7 +69,7 @@ def export(
     ends = [*list(started.values())[1:], time.perf_counter()]
     seconds = {variant: end - start for (variant, start), end in zip(started.items(), ends, strict=True)}
     weights = 4 * sum(int(np.prod(v.shape)) for v in saved_model.raw_module(editor).weights)
-    made, poor = {}, []
+    files, poor = {}, []
     for variant, path in paths.items():
         stage(f"measuring TFLite {variant}")
         name = os.path.basename(path)
@@ -82,8 +81,8 @@ def export(
         if reason:
             facts["refused"] = reason
             poor.append(f"{variant} ({reason})")
-        made[name] = facts
-        tell(f"{name}: {facts['bytes'] / 1e6:.2f} MB, converted in {seconds[variant]:.0f} s, "
+        files[name] = facts
+        report_line(f"{name}: {facts['bytes'] / 1e6:.2f} MB, converted in {seconds[variant]:.0f} s, "
              f"PSNR {_psnr(facts['quality']['psnr_db'])} dB")  # fmt: skip
     if poor and not force:
         rest = ",".join(variant for variant in wanted if not any(line.startswith(f"{variant} ") for line in poor))
@@ -91,7 +90,7 @@ def export(
             f"TFLite {'; '.join(poor)}: not exported. Leave it out{f' (--variants={rest})' if rest else ''}, or take "
             "it as it is with --force."
         )
-    return made, held_out.pictures
+    return files, held_out.pictures
 
 
 def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Cases:
@@ -148,7 +147,7 @@ def calibration(editor: Editor, records_dir: str | None, seed: int = 0) -> dict[
 
 
 def _other_captions(split: pipeline.Split, coloured: bool, seed: int) -> tuple[list[str], np.ndarray]:
-    """A caption of a random other picture for each, where coloured one of another colour; and whose it is."""
+    """For each picture a caption of a random other one (where coloured, of another colour), and that one's row."""
     if len(split) < 2:
         raise ValueError(f"{len(split)} pictures in a split of the records; two are needed, to edit one as the other.")
     random = np.random.default_rng(seed)
@@ -168,28 +167,28 @@ def measure(path: str, held_out: Cases) -> tuple[dict[str, Any], dict[str, float
     """
     name = os.path.basename(path)
     with tempfile.TemporaryDirectory() as scratch:
-        given, out = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
-        np.savez(given, image=held_out.image, tokens=held_out.tokens, noise=held_out.noise)
-        command = [sys.executable, "-m", "export.on_device", os.path.abspath(path), given, out]
+        in_path, out_path = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
+        np.savez(in_path, image=held_out.image, tokens=held_out.tokens, noise=held_out.noise)
+        command = [sys.executable, "-m", "export.on_device", os.path.abspath(path), in_path, out_path]
         root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
             raise ValueError(f"{name}: does not run: {lines[-1]}; not exported.")
-        with np.load(out, allow_pickle=False) as arrays:
-            made = dict(arrays)
+        with np.load(out_path, allow_pickle=False) as arrays:
+            outputs = dict(arrays)
     anything = (np.inf, np.inf)
-    quality = parity.compare(name, made["edited"], held_out.edited, anything)
-    ssim = tf.image.ssim(metrics.to_unit(made["edited"]), metrics.to_unit(held_out.edited), 1.0)
+    quality = parity.compare(name, outputs["edited"], held_out.edited, anything)
+    ssim = tf.image.ssim(metrics.to_unit(outputs["edited"]), metrics.to_unit(held_out.edited), 1.0)
     quality["ssim"] = round(float(tf.reduce_mean(ssim)), 5)
-    manipulated = made["manipulated"].astype(np.float64) / 127.5 - 1
+    manipulated = outputs["manipulated"].astype(np.float64) / 127.5 - 1
     checked = parity.compare(f"{name} manipulate", manipulated, held_out.edited[: len(manipulated)], anything)
     quality["manipulate_psnr_db"] = checked["psnr_db"]
     if held_out.masks is not None:
-        live, own = (_colour_accuracy(edited, held_out) for edited in (held_out.edited, made["edited"]))
+        live, own = (_colour_accuracy(edited, held_out) for edited in (held_out.edited, outputs["edited"]))
         quality |= {"colour_accuracy": round(own, 4), "colour_lost": round(live - own, 4)}
     figures = ("load_ms", "manipulate_ms_1", "manipulate_ms_2", "memory_mb")
-    return quality, {figure: round(float(made[figure]), 2) for figure in figures}
+    return quality, {figure: round(float(outputs[figure]), 2) for figure in figures}
 
 
 def _colour_accuracy(edited: np.ndarray, held_out: Cases) -> float:
@@ -201,8 +200,8 @@ def refusal(quality: dict[str, Any]) -> str | None:
     """Why a variant is too poor, with the figure; None where it is not."""
     for key in ("psnr_db", "manipulate_psnr_db"):
         if quality[key] is not None and quality[key] < LEAST_PSNR:
-            what = "manipulate's PSNR" if key.startswith("manipulate") else "PSNR"
-            return f"{what} {quality[key]} dB against the live model on {quality['n']} pictures, below {LEAST_PSNR:.0f}"
+            name = "manipulate's PSNR" if key.startswith("manipulate") else "PSNR"
+            return f"{name} {quality[key]} dB against the live model on {quality['n']} pictures, below {LEAST_PSNR:.0f}"
     if quality.get("colour_lost", 0) > MOST_LOST:
         return (f"{100 * quality['colour_lost']:.1f} points of colour accuracy lost on {quality['n']} pictures, more "
                 f"than {100 * MOST_LOST:.0f}")  # fmt: skip

@@ -1,5 +1,5 @@
-"""Exports a trained run: SavedModel and TFLite, each held against the live model before it gets its final name.
-Knows what is made in which order, and no file format; TensorFlow starts when the names are known to be right."""
+"""Exports a trained run: SavedModel and TFLite, each compared with the live model before it gets its final name.
+TensorFlow starts only after the names of files and variants have been checked."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def export(
         from simgan_tf.edit import Editor
 
         editor = Editor(run_dir)
-    made: dict[str, dict[str, Any]] = {}
+    written: dict[str, dict[str, Any]] = {}
     with files.replacing_folder(out_dir) as partial:
         total = 1 + 2 * ("saved_model" in formats) + 2 * len(variants)
         with tqdm(total=total, unit="stage", desc="exporting", leave=False) as bar:
@@ -76,7 +76,7 @@ def export(
                 deployment.write(editor, path)
                 bar.update()
                 stage("checking SavedModel")
-                made[name] = {"bytes": _bytes(path), **checks.check(path, editor, inputs, compute)}
+                written[name] = {"bytes": _bytes(path), **checks.check(path, editor, inputs, compute)}
                 bar.update()
             measured_on = None
             if "tflite" in formats:
@@ -85,10 +85,10 @@ def export(
                     bar.update()
                     stage(name)
 
-                found, measured_on = devices.export(
+                tflite_files, measured_on = devices.export(
                     editor, partial, variants, inputs, records_dir, force, next_stage, bar.write
                 )
-                made |= found
+                written |= tflite_files
         report = {
             "format_version": 1,
             "method": editor.config.method,
@@ -99,7 +99,7 @@ def export(
             "checked_on": inputs.pictures,
             "measured_on": measured_on,
             "limits": dict(zip(("max_error", "mean_error"), parity.LIMITS, strict=True)),
-            "files": made,
+            "files": written,
             "versions": _versions(),
             "command": command,
         }
@@ -129,20 +129,20 @@ def step_of(out_dir: str) -> str | None:
     if not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8") as file:
-        found = re.search(r'"step": (\d+)', file.read())
-    return found[1] if found else "unknown"
+        match = re.search(r'"step": (\d+)', file.read())
+    return match[1] if match else "unknown"
 
 
 def table(report: dict[str, Any]) -> str:
     """The report's numbers, one line a check."""
     lines = [f"{'file':<24}{'MB':>9}  {'run by':<22}{'n':>3}{'max error':>11}{'mean error':>12}{'PSNR dB':>9}"]
     for name, facts in report["files"].items():
-        shown = f"{name:<24}{facts['bytes'] / 1e6:>9.2f}"
+        label = f"{name:<24}{facts['bytes'] / 1e6:>9.2f}"
         for loader, check in facts["checks"].items():
             psnr = "same" if check["psnr_db"] is None else f"{check['psnr_db']:.1f}"
             lines.append(
-                f"{shown:<33}  {loader:<22}{check['n']:>3}{check['max_error']:>11.1e}"
+                f"{label:<33}  {loader:<22}{check['n']:>3}{check['max_error']:>11.1e}"
                 f"{check['mean_error']:>12.1e}{psnr:>9}"
             )
-            shown = ""
+            label = ""
     return "\n".join(lines)

@@ -1,5 +1,5 @@
 """The network that edits, for inference alone: batch norm inside its convolutions, float32 or bfloat16, as constants.
-Knows the layers of simgan_tf/layers.py; a network's wiring stays where it is, in its `call`."""
+How a network's layers are connected is not repeated here: its own `call` runs, over folded layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from simgan_tf import layers
 
 
 class Folded:
-    """What a network gives with training=False, but for rounding, from constants and no Keras object.
+    """A network in inference mode, equal to it but for rounding, made of constants and of no Keras object.
 
     network: built of simgan_tf.layers and of Keras' Dense, Conv2D and Conv2DTranspose; what else it holds stays as it
     is. Calling this is calling the network.
@@ -100,7 +100,7 @@ class Folded:
 
 
 class _Calls:
-    """Runs the `call` of a kind of layer over other parts: its wiring is written once, there."""
+    """Runs the `call` of a layer's class over folded parts, so that how they are connected is written only there."""
 
     def __init__(self, kind: type, parts: dict[str, Any]) -> None:
         self.__dict__.update(parts)

@@ -15,20 +15,20 @@ TIMED = 32  # pictures at most, after one that is not counted
 THREADS = (1, 2)
 
 
-def measure(path: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def measure(path: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the signatures of `path` make of n inputs, with figures.
 
-    given: image [n, S, S, 3] uint8, tokens [n, T] int32, noise [n, Z] float32.
+    inputs: image [n, S, S, 3] uint8, tokens [n, T] int32, noise [n, Z] float32.
     Returns: embedding [n, D] and edited [n, S, S, 3], both float32, by `embed` and `edit`; manipulated [m, S, S, 3]
     uint8, by `manipulate`, m the smaller of n and TIMED. Scalars: manipulate_ms_<threads> (median of m pictures);
     load_ms (from the file to the first picture, less that median: weights are laid out when they are first needed);
     memory_mb (what the peak of the resident memory grew by while loading and running `manipulate` on one thread).
     """
-    count = len(given["image"])
+    count = len(inputs["image"])
     # A model that draws no noise has no such input.
-    rows = [{name: values[i : i + 1] for name, values in given.items() if values.shape[1]} for i in range(count)]
+    rows = [{name: values[i : i + 1] for name, values in inputs.items() if values.shape[1]} for i in range(count)]
     before = _memory("VmRSS")
-    made = {}
+    figures = {}
     for threads in THREADS:
         start = time.perf_counter()
         interpreter = Interpreter(path, num_threads=threads)
@@ -40,11 +40,11 @@ def measure(path: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             start = time.perf_counter()
             pictures.append(manipulate(**row)["edited"])
             times.append(1e3 * (time.perf_counter() - start))
-        made[f"manipulate_ms_{threads}"] = np.median(times)
+        figures[f"manipulate_ms_{threads}"] = np.median(times)
         if threads == THREADS[0]:
-            made["load_ms"] = max(first - np.median(times), 0.0)
-            made["memory_mb"] = (_memory("VmHWM") - before) / 1e6
-            made["manipulated"] = np.concatenate(pictures)
+            figures["load_ms"] = max(first - np.median(times), 0.0)
+            figures["memory_mb"] = (_memory("VmHWM") - before) / 1e6
+            figures["manipulated"] = np.concatenate(pictures)
     embed, edit = (interpreter.get_signature_runner(key) for key in ("embed", "edit"))
     embeddings, edits = [], []
     for row in rows:
@@ -52,7 +52,7 @@ def measure(path: str, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         image = row["image"] / np.float32(127.5) - 1
         drawn = {"noise": row["noise"]} if "noise" in row else {}
         edits.append(edit(image=image, embedding=embeddings[-1], **drawn)["edited"])
-    return {**made, "embedding": np.concatenate(embeddings), "edited": np.concatenate(edits)}
+    return {**figures, "embedding": np.concatenate(embeddings), "edited": np.concatenate(edits)}
 
 
 def _memory(name: str) -> float:
@@ -66,5 +66,4 @@ def _memory(name: str) -> float:
 
 if __name__ == "__main__":
     with np.load(sys.argv[2], allow_pickle=False) as arrays:
-        inputs = dict(arrays)
-    np.savez(sys.argv[3], **measure(sys.argv[1], inputs))
+        np.savez(sys.argv[3], **measure(sys.argv[1], dict(arrays)))

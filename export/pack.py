@@ -124,7 +124,7 @@ def pack_text_encoder(source: str, folder: str) -> None:
 def rounded(value: "np.ndarray", name: str) -> "np.ndarray":
     """A float32 array in float16; as it is where it has one or two rows, or is of another type.
 
-    Biases, scales and moving statistics (those of a GRU have two rows) weigh nothing, and a variance may be beyond
+    Biases, scales and moving statistics (those of a GRU have two rows) take little room, and a variance may be beyond
     what float16 holds: 65504 above, eleven bits only from 6e-5 up.
     Raises: ValueError where a value of a larger array is beyond it.
     """
@@ -145,7 +145,7 @@ def portable(value: Any) -> Any:
     if isinstance(value, list):
         return [portable(inner) for inner in value]
     if isinstance(value, str):
-        return re.sub(r"(?<![\w/:.~-])/[^\s'\",=:]+", lambda found: os.path.basename(found[0].rstrip("/")), value)
+        return re.sub(r"(?<![\w/:.~-])/[^\s'\",=:]+", lambda match: os.path.basename(match[0].rstrip("/")), value)
     return value
 
 
@@ -160,8 +160,8 @@ def _copy_json(source: str, path: str) -> None:
 
 def sizes(folder: str) -> dict[str, int]:
     """Bytes of every file, by its name from `folder`."""
-    found = (os.path.join(inner, name) for inner, _, names in os.walk(folder) for name in names)
-    return {os.path.relpath(path, folder): os.path.getsize(path) for path in sorted(found)}
+    paths = (os.path.join(inner, name) for inner, _, names in os.walk(folder) for name in names)
+    return {os.path.relpath(path, folder): os.path.getsize(path) for path in sorted(paths)}
 
 
 def main(argv: list[str]) -> None:
@@ -169,13 +169,13 @@ def main(argv: list[str]) -> None:
     require_replaceable(values.out_dir)  # before TensorFlow starts, so that a wrong folder costs no time
     command = shlex.join(["python", "-m", "export.pack", *sys.argv[1:]])
     packed = pack(values.run_dir, values.out_dir, values.step, command)
-    made = sizes(values.out_dir)
-    for name, size in made.items():
+    bytes_of = sizes(values.out_dir)
+    for name, size in bytes_of.items():
         print(f"{size / 1e6:9.3f} MB  {name}")
-    print(f"{sum(made.values()) / 1e6:9.3f} MB  in all")
+    print(f"{sum(bytes_of.values()) / 1e6:9.3f} MB  in all")
     print(f"edits of {packed['compared']} differ from the run's by up to {packed['max_difference']:.2g}, "
           f"{packed['mean_difference']:.2g} in the mean, of values in [-1, 1]")  # fmt: skip
-    if "README.md" not in made:
+    if "README.md" not in bytes_of:
         print(f"it has no card yet: write {os.path.join(values.out_dir, 'README.md')}")
     print(f"wrote {values.out_dir}, of {values.run_dir}")
 

@@ -1,5 +1,4 @@
-"""Holds the exported files against the live model on real inputs: finite first, then largest and mean difference.
-Knows no file format beyond how each is run; writes nothing."""
+"""Compares exported files with the live model on real inputs: finite first, then largest and mean difference."""
 
 import dataclasses
 import itertools
@@ -16,7 +15,7 @@ from simgan_tf.system.quiet import quiet
 PICTURES = 8
 # Largest and mean absolute difference allowed, of values in [-1, 1], whose 8-bit step is 7.8e-3. The aim is 1e-4.
 # Rounding alone (fused batch norm, another order of sums) gives, worst of the loaders, 2.3e-6 and 2.9e-7 in preset
-# simgan_demo, but 1.2e-4 and 3.9e-6 at 256x256 with 16 units, which needs more than the aim: ten times that passes.
+# simgan_demo, but 1.2e-4 and 3.9e-6 at 256x256 with 16 units, which needs more than the aim: the limit is ten times it.
 LIMITS = (1e-3, 5e-5)
 
 
@@ -42,8 +41,8 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
     """PICTURES inputs with the live model's edits, one picture at a time, words found by the Python tokeniser.
 
     records_dir: takes the first test pictures and their first captions; None: smooth random pictures from `seed`, and
-    the sentences of the sample sheet. Half of the sentences are bent: capitals and marks, unknown words, more words
-    than T, letters beyond ASCII.
+    the sentences of the sample sheet. Half of the sentences are made difficult: capitals and marks, unknown
+    words, more words than T, letters beyond ASCII.
     Raises: FileNotFoundError or ValueError where records_dir holds no test split.
     """
     config = editor.config

@@ -1,8 +1,7 @@
 """Weight-only and calibrated int8 out of a finished float32 .tflite, by the LiteRT quantizer.
-Knows the signatures of export/tflite.py, and no TensorFlow.
 
-TensorFlow's converter has no weight-only int8, and its calibration of a model with a WHILE, which the GRU is, ends the
-process by a segmentation fault.
+TensorFlow's converter cannot do either: it has no weight-only int8, and calibrating a model that holds a WHILE
+operation, as the GRU does, ends its process by a segmentation fault.
 """
 
 import re
@@ -25,26 +24,26 @@ BITS = 8
 def weights_int8(model: bytes) -> bytes:
     """`model` with its weights in int8, a scale a channel, and word vectors in int8, one scale; computed in float32."""
     tree = schema.ModelT.InitFromPackedBuf(model, 0)
-    made = quantizer.Quantizer(bytearray(model))
-    made.add_weight_only_config(".*", "*", BITS)
-    return _finish(made, tree, {})
+    recipe = quantizer.Quantizer(bytearray(model))
+    recipe.add_weight_only_config(".*", "*", BITS)
+    return _finish(recipe, tree, {})
 
 
 def static_int8(model: bytes, samples: str) -> bytes:
     """`model` with int8 weights, and int8 activations wherever the picture flows; inputs and outputs stay as they are.
 
-    The way of the sentence is dynamic int8. samples: as `activation_ranges` takes it.
+    The text encoder becomes dynamic int8. samples: as `activation_ranges` takes it.
     """
     tree = schema.ModelT.InitFromPackedBuf(model, 0)
-    made = quantizer.Quantizer(bytearray(model))
-    made.add_dynamic_config(".*", "*", BITS)
+    recipe = quantizer.Quantizer(bytearray(model))
+    recipe.add_dynamic_config(".*", "*", BITS)
     for operation, name in picture_operations(tree):
-        made.add_static_config(_only(name), operation, BITS, BITS)
-    return _finish(made, tree, activation_ranges(model, tree, samples))
+        recipe.add_static_config(_only(name), operation, BITS, BITS)
+    return _finish(recipe, tree, activation_ranges(model, tree, samples))
 
 
-def _finish(made: quantizer.Quantizer, tree: schema.ModelT, ranges: dict[str, dict[str, np.ndarray]]) -> bytes:
-    """Quantises, word vectors too: the quantizer's recipes leave the table that a GATHER reads in float32."""
+def _finish(recipe: quantizer.Quantizer, tree: schema.ModelT, ranges: dict[str, dict[str, np.ndarray]]) -> bytes:
+    """Quantises, word vectors too: the quantizer's own recipes leave the table that a GATHER reads in float32."""
     for graph in tree.subgraphs:
         for operator in graph.operators:
             table, output = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
@@ -52,15 +51,15 @@ def _finish(made: quantizer.Quantizer, tree: schema.ModelT, ranges: dict[str, di
             is_gather = tree.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.GATHER
             if is_gather and vectors is not None and table.type == schema.TensorType.FLOAT32:
                 vectors = vectors.view(np.float32)
-                made.add_static_config(_only(output.name.decode()), "GATHER", BITS, BITS)
+                recipe.add_static_config(_only(output.name.decode()), "GATHER", BITS, BITS)
                 ranges[output.name.decode()] = _range(len(output.shape), vectors.min(), vectors.max())
-    return bytes(made.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
+    return bytes(recipe.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model)
 
 
 def picture_operations(tree: schema.ModelT) -> Iterator[tuple[str, str]]:
     """(operation, name of its output) of everything of OPERATIONS that lies behind the input `image`.
 
-    A sum with a constant is left out: it is the way from [-1, 1] to pixels, not a layer.
+    A sum with a constant is left out: it is no layer but the step from [-1, 1] to pixels.
     """
     for signature in tree.signatureDefs:
         reached = {item.tensorIndex for item in signature.inputs if item.name == b"image"}
@@ -84,15 +83,15 @@ def activation_ranges(model: bytes, tree: schema.ModelT, samples: str) -> dict[s
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    given = np.load(samples, allow_pickle=False)
+    arrays = np.load(samples, allow_pickle=False)
     with warnings.catch_warnings():  # keeping all tensors takes memory: it is what we want
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
         interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True, num_threads=2)
     embed, edit, manipulate = (interpreter.get_signature_runner(key) for key in ("embed", "edit", "manipulate"))
     graphs = [item.subgraphIndex for item in tree.signatureDefs if item.signatureKey != b"embed"]
-    found = {}
-    for i in range(len(given["image"])):
-        image, tokens, noise = (given[name][i : i + 1] for name in ("image", "tokens", "noise"))
+    ranges = {}
+    for i in range(len(arrays["image"])):
+        image, tokens, noise = (arrays[name][i : i + 1] for name in ("image", "tokens", "noise"))
         drawn = {"noise": noise} if noise.shape[1] else {}  # a model that draws no noise has no such input
         edit(image=image / np.float32(127.5) - 1, embedding=embed(tokens=tokens)["embedding"], **drawn)
         manipulate(image=image, tokens=tokens, **drawn)
@@ -105,9 +104,9 @@ def activation_ranges(model: bytes, tree: schema.ModelT, samples: str) -> dict[s
                     value = interpreter.get_tensor(number, index)
                 except ValueError:  # was not computed: a result of a WHILE that nobody reads
                     continue
-                low, high, _ = found.get(tensor.name, (np.inf, -np.inf, 0))
-                found[tensor.name] = min(low, value.min()), max(high, value.max()), value.ndim
-    return {name.decode(): _range(rank, low, high) for name, (low, high, rank) in found.items()}
+                low, high, _ = ranges.get(tensor.name, (np.inf, -np.inf, 0))
+                ranges[tensor.name] = min(low, value.min()), max(high, value.max()), value.ndim
+    return {name.decode(): _range(rank, low, high) for name, (low, high, rank) in ranges.items()}
 
 
 def _range(rank: int, low: float, high: float) -> dict[str, np.ndarray]:

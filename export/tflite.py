@@ -1,5 +1,5 @@
 """The trained generator and its text encoder as .tflite files for devices, with vocabulary and contract inside.
-Knows no run directory's layout and no data; measures nothing, that is parity.py's and devices.py's."""
+Their quality and speed are measured in parity.py and devices.py."""
 
 import json
 import os
@@ -46,27 +46,27 @@ def write_variants(
     vocabulary.txt (of an encoder that reads words) and contract.json are appended as a zip archive, which interpreters
     do not look at.
 
-    paths: variant -> file. samples: what int8 is calibrated on, see `quantise.activation_ranges`. stage: is told the
-    variant before its conversion.
+    paths: variant -> file. samples: what int8 is calibrated on, see `quantise.activation_ranges`. stage: called with
+    the variant before its conversion.
     Raises: ValueError where a conversion fails; its file and the later ones are then not there.
     """
     folder = os.path.dirname(os.path.abspath(next(iter(paths.values()))))
     with tempfile.TemporaryDirectory(prefix=".tflite-", dir=folder) as scratch:
         built, float_model = os.path.join(scratch, "built"), os.path.join(scratch, "float32")
         saved_model.save(saved_model.raw_module(editor), built, signatures(editor))
-        given = None
+        samples_path = None
         if samples is not None:
-            given = os.path.join(scratch, "samples.npz")
-            np.savez(given, **samples)
+            samples_path = os.path.join(scratch, "samples.npz")
+            np.savez(samples_path, **samples)
         for variant, path in paths.items():
             stage(variant)
             if not os.path.exists(float_model) and variant in ("float32", *variants.FROM_FLOAT):
                 variants.convert("float32", built, float_model)
-            made = os.path.join(scratch, variant)
+            converted = os.path.join(scratch, variant)
             if variant != "float32":
                 source = float_model if variant in variants.FROM_FLOAT else built
-                variants.convert(variant, source, made, given if variant in variants.CALIBRATED else None)
-            with open(made, "rb") as file:
+                variants.convert(variant, source, converted, samples_path if variant in variants.CALIBRATED else None)
+            with open(converted, "rb") as file:
                 small = compact.compact(file.read())
             finished = os.path.join(scratch, "finished")
             with open(finished, "wb") as file:
@@ -99,7 +99,7 @@ def signatures(editor: Editor) -> dict[str, Callable]:
 
     specs = {"embed": (embed, [tokens]), "edit": (edit, [image, embedding, noise]),
              "manipulate": (manipulate, [pixels, tokens, noise])}  # fmt: skip
-    if not method.noise_size:  # no such input then: a tensor of no numbers is none that runtimes know
+    if not method.noise_size:  # then there is no such input: runtimes know no tensor without numbers
         nothing = tf.zeros([1, 0])
         specs["edit"] = (lambda image, embedding: edit(image, embedding, nothing), [image, embedding])
         specs["manipulate"] = (lambda image, tokens: manipulate(image, tokens, nothing), [pixels, tokens])

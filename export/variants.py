@@ -1,5 +1,4 @@
-"""The number formats a .tflite is made in, one conversion a process: a model may crash its converter and no more.
-Knows the signatures of export/tflite.py, and neither a run directory nor Keras.
+"""The number formats a .tflite is made in. Each conversion is a process of its own: a converter may crash.
 
 python -m export.variants VARIANT SOURCE OUT [SAMPLES.npz]
 """
@@ -33,11 +32,11 @@ def chosen(wanted: list[str] | None, tflite: bool, records: bool) -> list[str]:
     if wanted is None:
         possible = [name for name in VARIANTS if (records or name not in CALIBRATED)]
         return [name for name in possible if tflite and (quantizer or name not in FROM_FLOAT)]
-    shown = ",".join(wanted)
+    names = ",".join(wanted)
     if not wanted or not set(wanted) <= set(VARIANTS):
-        raise ValueError(f"variants={shown!r} must be one or more of {', '.join(VARIANTS)}.")
+        raise ValueError(f"variants={names!r} must be one or more of {', '.join(VARIANTS)}.")
     if not tflite:
-        raise ValueError(f"variants={shown} are kinds of .tflite: add tflite to --formats, or leave --variants out.")
+        raise ValueError(f"variants={names} are kinds of .tflite: add tflite to --formats, or leave --variants out.")
     needing = [name for name in wanted if name in CALIBRATED and not records]
     if needing:
         raise ValueError(f"variants={needing[0]} takes its ranges from training pictures: give --records_dir too.")
@@ -88,11 +87,11 @@ def main(variant: str, source: str, out: str, samples: str | None = None) -> Non
 
         with open(source, "rb") as file:
             model = file.read()
-        made = quantise.static_int8(model, samples) if variant == "int8" else quantise.weights_int8(model)
+        converted = quantise.static_int8(model, samples) if variant == "int8" else quantise.weights_int8(model)
     else:
-        made = from_saved_model(variant, source)
+        converted = from_saved_model(variant, source)
     with open(out, "wb") as file:
-        file.write(made)
+        file.write(converted)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """An edit of a small picture carried up to the photograph it was made from, at the photograph's own size; numpy alone.
-Knows no model, no file and no TensorFlow; export/serving/carrying.py and export/web/page/carry.js do the same."""
+export/serving/carrying.py and export/web/page/carry.js do the same, in a TensorFlow graph and in a browser."""
 
 import functools
 

@@ -1,5 +1,4 @@
-"""Checkpoints of a run directory: written whole or not at all, checked when they are read, kept by number.
-Knows no method, no network and no loop."""
+"""Checkpoints of a run directory: written whole or not at all, checked when they are read, kept by number."""
 
 import os
 import re
@@ -13,10 +12,11 @@ from simgan_tf.system.files import sync, write_text
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
-HALF = (tf.float16, tf.float32)  # stored in half the bytes, by export.pack; and what it fills
+HALF = (tf.float16, tf.float32)  # type in the file, of a variable: export.pack stores float32 in half the bytes
 # What TensorFlow raises for missing, cut and changed files; a checksum that fails is a bare OpError.
 DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
-# And what is none: it may go away, and the next save deletes whatever is newer than the checkpoint that was taken.
+# Not damage: these errors may pass. Going back to an older checkpoint would be wrong, since the next save deletes
+# whatever is newer than the checkpoint that was taken.
 PASSING = (
     tf.errors.UnavailableError,
     tf.errors.PermissionDeniedError,
@@ -43,7 +43,7 @@ def steps(run_dir: str, ending: str = r"\.index") -> list[int]:
     """Steps of the finished checkpoints, from oldest to newest. The .index is written last and makes it finished."""
     folder = os.path.join(run_dir, FOLDER)
     names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted({int(found[1]) for name in names if (found := re.fullmatch(rf"ckpt-(\d+){ending}", name))})
+    return sorted({int(match[1]) for name in names if (match := re.fullmatch(rf"ckpt-(\d+){ending}", name))})
 
 
 def path_of(run_dir: str, step: int) -> str:
@@ -52,10 +52,10 @@ def path_of(run_dir: str, step: int) -> str:
 
 def latest_checkpoint(run_dir: str) -> str:
     """Path of the newest checkpoint. Raises: FileNotFoundError where there is none yet."""
-    found = steps(run_dir)
-    if not found:
+    existing = steps(run_dir)
+    if not existing:
         raise FileNotFoundError(f"{run_dir!r} has no checkpoint yet: train it with run_train.py first.")
-    return path_of(run_dir, found[-1])
+    return path_of(run_dir, existing[-1])
 
 
 def parts_of(path: str) -> set[str]:
@@ -70,8 +70,8 @@ def parts_of(path: str) -> set[str]:
 
 
 def last_before(run_dir: str, step: int) -> str:
-    """Path of the newest checkpoint before `step`, for people; what is newer was passed over as damaged."""
-    older = [found for found in steps(run_dir) if found < step]
+    """Path of the newest checkpoint before `step`, for messages; newer ones were passed over as damaged."""
+    older = [other for other in steps(run_dir) if other < step]
     return path_of(run_dir, older[-1]) if older else "none yet"
 
 
@@ -97,12 +97,12 @@ def save(run_dir: str, checkpoint: tf.train.Checkpoint, step: int, keep: int, ke
                     sync(os.path.join(scratch, name))
                     os.replace(os.path.join(scratch, name), path + name.removeprefix("ckpt"))
         sync(folder)
-        # Whatever is newer was passed over as damaged when this training resumed.
-        kept = [old for old in steps(run_dir) if old <= step]
-        kept = [old for old in kept[:-keep] if keep_every and old % keep_every == 0] + kept[-keep:]
-        names = "".join(f'all_model_checkpoint_paths: "ckpt-{old}"\n' for old in kept)
+        # A checkpoint newer than this step is damaged: this training passed over it when it resumed. It goes too.
+        kept_steps = [old for old in steps(run_dir) if old <= step]
+        kept_steps = [old for old in kept_steps[:-keep] if keep_every and old % keep_every == 0] + kept_steps[-keep:]
+        names = "".join(f'all_model_checkpoint_paths: "ckpt-{old}"\n' for old in kept_steps)
         write_text(os.path.join(folder, "checkpoint"), f'model_checkpoint_path: "ckpt-{step}"\n{names}')  # TensorFlow's
-        for old in set(steps(run_dir, r"\..*")) - set(kept):
+        for old in set(steps(run_dir, r"\..*")) - set(kept_steps):
             _remove(run_dir, old)
     except (tf.errors.OpError, OSError) as error:
         raise OSError(
@@ -118,8 +118,8 @@ def restore(run_dir: str, parts: Parts) -> int | None:
     Says in one line which damaged ones it passed over. Raises: ValueError where all are damaged, or the checkpoint is
     one of other networks.
     """
-    found = steps(run_dir)
-    return _newest_whole(run_dir, parts, found, others_allowed=False) if found else None
+    existing = steps(run_dir)
+    return _newest_whole(run_dir, parts, existing, others_allowed=False) if existing else None
 
 
 def restore_parts(run_dir: str, parts: Parts) -> int:
@@ -134,10 +134,10 @@ def restore_step(run_dir: str, parts: Parts, step: int) -> int:
     Raises: FileNotFoundError where there is none of that step, naming those that there are; ValueError where it is
     damaged or one of other networks.
     """
-    found = steps(run_dir)
-    if step not in found:
+    existing = steps(run_dir)
+    if step not in existing:
         raise FileNotFoundError(
-            f"{run_dir!r} has no checkpoint of step {step}; it has those of {', '.join(map(str, found)) or 'none'}."
+            f"{run_dir!r} has no checkpoint of step {step}; it has those of {', '.join(map(str, existing)) or 'none'}."
         )
     try:
         _fill(path_of(run_dir, step), parts, others_allowed=True)
@@ -148,19 +148,19 @@ def restore_step(run_dir: str, parts: Parts, step: int) -> int:
     return step
 
 
-def _newest_whole(run_dir: str, parts: Parts, found: list[int], others_allowed: bool) -> int:
+def _newest_whole(run_dir: str, parts: Parts, existing: list[int], others_allowed: bool) -> int:
     for step in steps(run_dir, r"\..*"):
-        if step > found[-1]:
-            print(f"{path_of(run_dir, step)} has no .index, so it is not whole; going back to step {found[-1]}")
+        if step > existing[-1]:
+            print(f"{path_of(run_dir, step)} has no .index, so it is not whole; going back to step {existing[-1]}")
     reason = ""
-    for step, before in zip(reversed(found), [*reversed(found[:-1]), None], strict=True):
+    for step, before in zip(reversed(existing), [*reversed(existing[:-1]), None], strict=True):
         path = path_of(run_dir, step)
         try:
             _fill(path, parts, others_allowed)
         except PASSING:
             raise
         except DAMAGE as error:
-            if steps(run_dir) not in ([], found):  # a training that runs has put a newer one in place of this one
+            if steps(run_dir) not in ([], existing):  # a training that runs has put a newer one in place of this one
                 return _newest_whole(run_dir, parts, steps(run_dir), others_allowed)
             reason = f"{path} is damaged ({type(error).__name__})"
             if before is not None:
@@ -178,21 +178,21 @@ def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
     reader = tf.train.load_checkpoint(path)
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     wanted = {f"{part}/v/{i:04d}{VALUE}": v for part, variables in parts.items() for i, v in enumerate(variables)}
-    here = {name.split("/v/")[0] for name in wanted}
+    own_parts = {name.split("/v/")[0] for name in wanted}
     differing = [
-        f"{_spoken(name)} is {shapes.get(name, 'missing')} there, {list(variable.shape)} now"
+        f"{_describe(name)} is {shapes.get(name, 'missing')} there, {list(variable.shape)} now"
         for name, variable in wanted.items()
         if shapes.get(name) != list(variable.shape)
     ]
     differing += [
-        f"{_spoken(name)} is {dtypes[name].name} there, {variable.dtype.name} now"
+        f"{_describe(name)} is {dtypes[name].name} there, {variable.dtype.name} now"
         for name, variable in wanted.items()
         if name in dtypes and dtypes[name] != variable.dtype and (dtypes[name], variable.dtype) != HALF
     ]
     for name in sorted(shapes):
         part = name.split("/v/")[0]
-        if "/v/" in name and name not in wanted and (part in here or not others_allowed):
-            differing.append(f"{_spoken(name)} is {shapes[name]} there, missing now")
+        if "/v/" in name and name not in wanted and (part in own_parts or not others_allowed):
+            differing.append(f"{_describe(name)} is {shapes[name]} there, missing now")
     if differing:
         raise ValueError(
             f"{path} holds other networks, or those of another version ({'; '.join(differing[:2])}"
@@ -203,7 +203,7 @@ def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
         variable.assign(value.astype(variable.dtype.as_numpy_dtype) if value.dtype == np.float16 else value)
 
 
-def _spoken(name: str) -> str:
+def _describe(name: str) -> str:
     part, i = name.removesuffix(VALUE).split("/v/")
     return f"{part} variable {int(i)}"
 

@@ -1,5 +1,4 @@
-"""What a training will cost: parameters, multiplications, memory and hours, before it is begun. Writes nothing.
-Knows no file, and no network by name."""
+"""What a training will cost: parameters, multiplications, memory and hours, before it is begun. Writes nothing."""
 
 import math
 import time
@@ -12,7 +11,7 @@ from simgan_tf import configs
 from simgan_tf.configs.base import Base
 from simgan_tf.methods import step as steps_of
 
-# Share of the matrix-product peak that a step is taken to reach where it is not run: about what benchmarks.train_step
+# Share of the matrix-product peak that a step is assumed to reach where it is not run: about what benchmarks.train_step
 # found on two cores, and a guess for GPUs.
 SHARES = {"CPU": 0.75, "GPU": 0.4}
 CHEAP = 60.0  # seconds that running a few real steps may take
@@ -21,7 +20,7 @@ IN_PLACE = {"ReadVariableOp", "Identity", "Reshape", "StopGradient", "ExpandDims
 
 
 def needed(graph: tf.Graph) -> list[tf.Operation]:
-    """Operations that running a traced function executes, in their order: what its results and assignments stand on."""
+    """Operations that a traced function executes, in order: those that its results and assignments depend on."""
     waiting = [tensor.op for tensor in graph.outputs] + list(graph.control_outputs)
     reached = set()
     while waiting:
@@ -131,25 +130,25 @@ def report(
     if done:
         lines.append(f"goes on from step {done:,}: {max(0, steps - done):,} steps are left")
 
-    held = sum(math.prod(v.shape) * v.dtype.size for part in variables.values() for v in part)
+    state = sum(math.prod(v.shape) * v.dtype.size for part in variables.values() for v in part)
     tensors = peak_bytes(graph)
     lines.append(
-        f"memory: about {(held + tensors) / 2**30:.2g} GB on one device: {held / 2**30:.2g} of weights and optimizers, "
-        f"{tensors / 2**30:.2g} of a step's tensors (alive at once when its operations run one by one as they are "
-        "written; no workspace), beside TensorFlow and the encoded pictures"
+        f"memory: about {(state + tensors) / 2**30:.2g} GB on one device: {state / 2**30:.2g} of weights and "
+        f"optimizers, {tensors / 2**30:.2g} of a step's tensors (alive at once when its operations run one by one as "
+        "they are written; no workspace), beside TensorFlow and the encoded pictures"
     )
 
     peak = matrix_peak(tf.as_dtype(config.precision.removeprefix("mixed_")))
     share = SHARES["GPU" if tf.config.list_physical_devices("GPU") else "CPU"]
     seconds, how = work / peak / share, f"at {share:.0%} of this machine's {2 * peak / 1e9:,.0f} GFLOP/s; not run"
     if (TIMED + 2) * seconds < CHEAP:
-        took, train_step = [], steps_of.train_step(method)
+        durations, train_step = [], steps_of.train_step(method)
         for _ in range(TIMED + 1):
             start = time.perf_counter()
             float(train_step(batch, step)["g_loss"])
             batch = next(batches)
-            took.append(time.perf_counter() - start)
-        seconds, how = min(took[1:]), f"the best of {TIMED} steps run here on one device"
+            durations.append(time.perf_counter() - start)
+        seconds, how = min(durations[1:]), f"the best of {TIMED} steps run here on one device"
     lines.append(f"time: about {max(0, steps - done) * seconds / 3600:.2g} hours: {seconds:.3g} s a step, {how}")
     lines.append("nothing was written")
     return "\n".join(lines)

@@ -1,5 +1,5 @@
 """The layers every method is made of: convolutions with the relatives' initial values, fused batch norm, residual unit,
-conditioning augmentation, join. Knows no method and no loss."""
+conditioning augmentation, join."""
 
 import keras
 import tensorflow as tf
@@ -103,9 +103,9 @@ class BatchNorm(keras.layers.Layer):
         if updates:
             count = tf.cast(replicas * tf.size(x) // x.shape[-1], tf.float32)
             unbiased = variance * count / tf.maximum(count - 1.0, 1.0)
-            kept = MOMENTUM**updates
+            decay = MOMENTUM**updates
             for moving, new in ((self.mean, mean), (self.variance, unbiased)):
-                moving.assign(kept * moving + (1.0 - kept) * new)
+                moving.assign(decay * moving + (1.0 - decay) * new)
         return tf.cast(y, x.dtype)
 
 

@@ -1,5 +1,5 @@
 """The terms of the objectives: tensors in, one float32 scalar out, one equation each.
-Knows no network and no weight of a term."""
+A term's weight is applied by the method."""
 
 import tensorflow as tf
 

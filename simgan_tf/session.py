@@ -1,5 +1,5 @@
 """One training, assembled: records, text encoder, devices and method; then the loop, or what it would cost.
-Knows no method by name. What can be said without TensorFlow is said before it starts."""
+What can be checked without TensorFlow is checked before it starts."""
 
 import contextlib
 import dataclasses
@@ -49,9 +49,10 @@ def train(
 ) -> bool:
     """Trains, or goes on training, and leaves a run directory; whether it was trained to its end.
 
-    preset: that `config` began as, for the report of dry_run, which writes nothing. text_encoder: to copy into run_dir;
-    "" = the one there, or the embeddings of the records. strategy: of `strategy.choose`. init_from: a run whose
-    networks a new one starts from. profile: first and last step to trace. command: for config.json.
+    preset: name of the one that `config` started from, for the report of dry_run, which writes nothing. text_encoder:
+    to copy into run_dir; "" = the one there, or the embeddings of the records. strategy: of `strategy.choose`.
+    init_from: a run whose networks a new one starts from. profile: first and last step to trace. command: for
+    config.json.
     Raises: ValueError, FileNotFoundError, OSError in one line, before anything is written.
     """
     require_names(records_dir, run_dir, text_encoder, init_from)
@@ -103,9 +104,9 @@ def train(
     facts = {name: info[name] for name in ("dataset", "fingerprint", "splits")}
     init_from = os.path.abspath(init_from) if init_from else ""
     training.require_same_run(run_dir, config, facts, encoder.fingerprint, init_from)
-    own = zlib.crc32(json.dumps(configs.as_json(config)).encode())
+    digest = zlib.crc32(json.dumps(configs.as_json(config)).encode())
     replicas.require_same(
-        f"configuration {own:08x}, records {info['fingerprint']}, text encoder {encoder.fingerprint}, "
+        f"configuration {digest:08x}, records {info['fingerprint']}, text encoder {encoder.fingerprint}, "
         f"init_from {init_from!r}"
     )
 
@@ -130,7 +131,7 @@ def train(
     def draw_sheet() -> Image.Image:
         return figures.edits(method, sources, [captions[0] for captions in spread.captions], sentences)
 
-    # Last, so that nothing that is refused above leaves its mark on the directory.
+    # Last, so that a refusal above leaves the directory as it was.
     with training.holding(run_dir) if replicas.chief else contextlib.nullcontext():
         if replicas.chief:
             training.write_config(

@@ -1,5 +1,4 @@
-"""Where a training runs: one device, the devices of one machine, or several machines, by tf.distribute.
-Knows no network, no file and no loop."""
+"""Where a training runs: one device, the devices of one machine, or several machines, by tf.distribute."""
 
 import contextlib
 import json
@@ -68,11 +67,11 @@ class Replicas:
         """`step.train_step` of the method over these devices: (batch, step, measure) on the whole, global batch."""
         step = train_step(method, self.strategy)
 
-        def told(*arguments: Any) -> dict[str, tf.Tensor]:
+        def guarded_step(*arguments: Any) -> dict[str, tf.Tensor]:
             with self._lost_worker_in_words():
                 return step(*arguments)
 
-        return told
+        return guarded_step
 
     def any(self, flag: bool) -> bool:
         """Whether any process says True. Every process must ask, in the same order; it also waits for all of them."""
@@ -82,12 +81,12 @@ class Replicas:
             return bool(self._sum(tf.constant(int(flag))) > 0)
 
     def require_same(self, what: str) -> None:
-        """Raises: ValueError where the processes' `what`, which each of them tells, differ."""
+        """Raises: ValueError unless all processes call this with the same text."""
         if not self.alone:
-            told = zlib.crc32(what.encode())
+            checksum = zlib.crc32(what.encode())
             with self._lost_worker_in_words():
-                total = int(self._sum(tf.constant(told, tf.int64)))
-            if self.any(told * self.count != total):  # all of them must learn of it
+                total = int(self._sum(tf.constant(checksum, tf.int64)))
+            if self.any(checksum * self.count != total):  # all of them must learn of it
                 raise ValueError(
                     f"the workers differ; this one has {what}. Start all with the same command, on the same records, "
                     "with one --run_dir that all of them see."

@@ -1,4 +1,4 @@
-"""The loop: batches into the method's step, checkpoints, metrics, sample sheets. Knows no method and no network.
+"""The loop: batches into the method's step, checkpoints, metrics, sample sheets.
 A run directory holds config.json, text_encoder/, checkpoints/, metrics.jsonl, tensorboard/, samples/."""
 
 import contextlib
@@ -26,15 +26,15 @@ from simgan_tf.watch import Watch
 
 @contextlib.contextmanager
 def holding(run_dir: str) -> Iterator[None]:
-    """Makes `run_dir` where it is missing, and holds it against every other process that would train in it.
+    """Makes `run_dir` where it is missing, and locks it against other processes that would train in it.
 
     Raises: OSError in one line where another process is in it, naming that one, or it cannot be written.
     """
     folder = os.path.join(run_dir, checkpoints.FOLDER)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
             os.makedirs(folder, exist_ok=True)
-            held.enter_context(files.locked(os.path.join(folder, ".lock"), f"--run_dir={run_dir}"))
+            stack.enter_context(files.locked(os.path.join(folder, ".lock"), f"--run_dir={run_dir}"))
         except BlockingIOError:
             raise
         except OSError as error:
@@ -47,7 +47,7 @@ def holding(run_dir: str) -> Iterator[None]:
 def require_same_run(
     run_dir: str, config: Base, dataset: dict[str, Any], text_encoder: str, init_from: str = ""
 ) -> dict[str, Any]:
-    """Checks that `run_dir` is this run's or nobody's; returns what its config.json says beside the configuration.
+    """Checks that `run_dir` is new or belongs to this run; returns what its config.json says beside the configuration.
 
     dataset: facts of the records, with their `fingerprint`. text_encoder: the fingerprint of phi. init_from: the run
     whose networks it starts from; may be left out once there is a checkpoint.
@@ -99,7 +99,7 @@ def start_from(run_dir: str, method: Any) -> int:
     other, _ = configs.load(run_dir)
     own = method.variables()
     lent = method.lent_by(other, checkpoints.parts_of(checkpoints.latest_checkpoint(run_dir)))
-    step = checkpoints.restore_parts(run_dir, {there: own[here] for here, there in lent.items()})
+    step = checkpoints.restore_parts(run_dir, {their_part: own[own_part] for own_part, their_part in lent.items()})
     for name in own.keys() - lent.keys() - {method.part}:
         if not name.endswith("_optimizer"):
             print(f"{run_dir} lends no {name} that fits: it begins anew")
@@ -206,7 +206,7 @@ def train(
 
 
 class _StopSignals:
-    """While entered, the first SIGINT or SIGTERM sets `asked`; the second one acts as usual."""
+    """Inside a `with` block the first SIGINT or SIGTERM sets `asked`; the second one acts as usual."""
 
     def __enter__(self) -> "_StopSignals":
         self.asked = False
@@ -225,7 +225,7 @@ class _StopSignals:
 
 
 class _Writing:
-    """While entered, a disk that refuses a row or a sheet is told in one line, after an attempt to save the step."""
+    """Inside a `with` block an error of the disk becomes one line, after an attempt to save the step."""
 
     def __init__(self, run_dir: str, step: int, save: Callable[[int], None]) -> None:
         self.run_dir, self.step, self.save = run_dir, step, save
@@ -246,7 +246,7 @@ class _Writing:
 
 
 class _Profile:
-    """While entered, traces the steps of `span` (first, last) into a TensorBoard folder; None traces nothing."""
+    """Inside a `with` block traces the steps of `span` (first, last) into a TensorBoard folder; None traces nothing."""
 
     def __init__(self, folder: str, span: tuple[int, int] | None) -> None:
         self.folder, self.span, self.running = folder, span, False
@@ -296,12 +296,12 @@ def _forget_after(metrics: str, step: int) -> None:
     """Drops the rows that a killed run wrote after its last checkpoint, and a half-written last line."""
     if not os.path.exists(metrics):
         return
-    kept = []
+    kept_lines = []
     with open(metrics, encoding="utf-8") as log:
         for line in log:
             try:
                 if json.loads(line)["step"] <= step:
-                    kept.append(line)
+                    kept_lines.append(line)
             except json.JSONDecodeError:
                 break
-    files.write_text(metrics, "".join(kept))
+    files.write_text(metrics, "".join(kept_lines))

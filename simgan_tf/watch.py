@@ -1,5 +1,5 @@
 """Early warnings that a GAN is dying, read from the rows of its log; docs/training.md says more on each.
-Knows no network and no TensorFlow: a method says what its own terms mean, see `warnings` of the contract."""
+What the terms of a method mean is said by the method: see `warnings` in simgan_tf/methods/__init__.py."""
 
 from collections.abc import Callable
 

@@ -11,7 +11,6 @@ import pytest
 import tensorflow as tf
 
 from data import records
-from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text import training as train_lib
 from simgan_tf.text import vse
 from simgan_tf.text.tokens import Vocabulary
@@ -34,10 +33,6 @@ def encoder(vocabulary):
     for variable in made.variables:  # larger than the initial values, the biases not zero
         variable.assign(random.normal(size=variable.shape, scale=0.7).astype(np.float32))
     return made
-
-
-def test_graph_of_no_sentences(vocabulary):
-    assert tokens_lib.graph(tf.constant([], tf.string), vocabulary.table, 4).shape == (0, 4)
 
 
 def test_ids_by_frequency_then_alphabet():
@@ -63,8 +58,9 @@ def test_vocabulary_file_and_its_table(vocabulary, tmp_path):
     assert os.listdir(tmp_path) == ["vocabulary.txt"]
     assert Vocabulary.load(path).words == vocabulary.words
     texts = ["red wolf, 5 petals", "<unk> flower"]
-    ids = tokens_lib.graph(tf.constant(texts), tokens_lib.build_table(path), 5)
-    np.testing.assert_array_equal(ids.numpy(), vocabulary.batch(texts, 5))
+    table = vocabulary.file_table(path)
+    np.testing.assert_array_equal(vocabulary.graph(tf.constant(texts), 5, table), vocabulary.batch(texts, 5))
+    assert vocabulary.graph(tf.constant([], tf.string), 4, table).shape == (0, 4)
 
 
 def test_check_refuses_texts_without_a_known_word(vocabulary):
@@ -140,10 +136,10 @@ def test_encode_graph_and_embed_agree(encoder, tmp_path):
     texts = ["red petals", "wolf", "", "this flower has blue petals and more", "red petals", "Flower"]
     expected = np.stack([loop_gru(encoder, encoder.vocabulary.ids(text)[:6]) for text in texts])
     np.testing.assert_allclose(encoder.encode(texts, batch_size=2), expected, atol=1e-5)
-    np.testing.assert_allclose(encoder.graph(tf.constant(texts)).numpy(), expected, atol=1e-5)
     encoder.save(str(tmp_path / "text_encoder"))
-    table = tokens_lib.build_table(str(tmp_path / "text_encoder" / "vocabulary.txt"))
-    np.testing.assert_allclose(encoder.graph(tf.constant(texts), table).numpy(), expected, atol=1e-5)
+    table = encoder.vocabulary.file_table(str(tmp_path / "text_encoder" / "vocabulary.txt"))
+    tokens = encoder.vocabulary.graph(tf.constant(texts), encoder.length, table)
+    np.testing.assert_allclose(encoder.embed(tokens).numpy(), expected, atol=1e-5)
     assert encoder.encode([]).shape == (0, 7)
 
 

@@ -39,28 +39,27 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(sorted({word for words in TABLE.values() for word in words})[::2])
 
 
+def table_of(vocabulary: Vocabulary | Dictionary, folder: pathlib.Path) -> tf.lookup.StaticHashTable:
+    """The table of a file that the vocabulary wrote into `folder`."""
+    vocabulary.save(str(folder / "words.txt"))
+    return vocabulary.file_table(str(folder / "words.txt"))
+
+
 @pytest.mark.parametrize("length", [1, 4, 30])
-def test_ids_in_python_and_in_the_graph(vocabulary, length):
+def test_ids_in_python_and_in_the_graph(vocabulary, length, tmp_path):
     numbers = {word: i + 2 for i, word in enumerate(vocabulary.words)}
     expected = np.zeros((len(TABLE), length), np.int32)
     for row, words in zip(expected, TABLE.values(), strict=True):
         row[: len(words)] = [numbers.get(word, 1) for word in words][:length]
     np.testing.assert_array_equal(vocabulary.batch(TEXTS, length), expected)
-    found = vocabulary.graph(tf.constant(BYTES), length)
+    found = vocabulary.graph(tf.constant(BYTES), length, table_of(vocabulary, tmp_path))
     assert found.dtype == tf.int32
     np.testing.assert_array_equal(found, expected)
 
 
-def test_ids_in_the_graph_by_the_saved_file(vocabulary, tmp_path):
-    path = str(tmp_path / "vocabulary.txt")
-    vocabulary.save(path)
-    found = vocabulary.graph(tf.constant(BYTES), 9, vocabulary.file_table(path))
-    np.testing.assert_array_equal(found, vocabulary.batch(TEXTS, 9))
-
-
-def test_bytes_that_are_no_utf8_separate_words():
+def test_bytes_that_are_no_utf8_separate_words(tmp_path):
     vocabulary = Vocabulary(["red", "blue"])
-    found = vocabulary.graph(tf.constant(NOT_UTF8), 3)
+    found = vocabulary.graph(tf.constant(NOT_UTF8), 3, table_of(vocabulary, tmp_path))
     assert found.numpy().tolist() == [[2, 3, 0], [2, 0, 0], [2, 3, 0], [2, 3, 0], [2, 0, 0]]
 
 
@@ -77,23 +76,22 @@ def test_words_between_spaces_in_python_and_in_the_graph(capitals, tmp_path):
     assert made.lower_case is not capitals
     expected = made.batch(TEXTS, 12)
     assert {1, 2, 3} <= set(expected.ravel().tolist()) and len(set(expected.ravel().tolist())) > 100
-    np.testing.assert_array_equal(made.graph(tf.constant(BYTES), 12), expected)
-    made.save(str(tmp_path / "words.txt"))
+    table = table_of(made, tmp_path)
     loaded = Dictionary.load(str(tmp_path / "words.txt"))
     assert loaded.words == made.words and loaded.lower_case == made.lower_case
-    table = made.file_table(str(tmp_path / "words.txt"))
     np.testing.assert_array_equal(made.graph(tf.constant([*BYTES, *NOT_UTF8]), 12, table)[: len(BYTES)], expected)
 
 
-def test_words_between_spaces_by_hand():
+def test_words_between_spaces_by_hand(tmp_path):
     """Words 3, 4, 5; unknown 2; the end, 1, always stands, also after a cut. The lines of the file are no words."""
     made = Dictionary(["dog", ".", "a"])
     texts = ["a dog .", "a\u00a0dog.", "", "a dog . a dog", "A\tDog", "< end of sentence >", "< padding >", "a\u2003a"]
     assert made.batch(texts, 4).tolist() == [
         [5, 3, 4, 1], [2, 1, 0, 0], [1, 0, 0, 0], [5, 3, 4, 1], [5, 3, 1, 0], [2, 2, 2, 1], [2, 2, 2, 1], [2, 1, 0, 0],
     ]  # fmt: skip
-    np.testing.assert_array_equal(made.graph(tf.constant(texts), 4), made.batch(texts, 4))
-    assert made.graph(tf.constant([], tf.string), 4).shape == (0, 4)
+    table = table_of(made, tmp_path)
+    np.testing.assert_array_equal(made.graph(tf.constant(texts), 4, table), made.batch(texts, 4))
+    assert made.graph(tf.constant([], tf.string), 4, table).shape == (0, 4)
     capitals = Dictionary(["dog", "A"])
     assert capitals.batch(["A Dog a dog"], 6).tolist() == [[4, 2, 2, 3, 1, 0]]
     assert capitals.unknown_words("A Dog. a A dog Dog.") == ["Dog.", "a"]

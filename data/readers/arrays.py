@@ -1,5 +1,4 @@
-"""Arrays out of strangers' files: .npy, .npz and one matrix of a MAT v5 file. Nothing is unpickled or evaluated.
-Must not know what the arrays mean, nor TensorFlow."""
+"""Arrays out of strangers' files: .npy, .npz and one matrix of a MAT v5 file. Nothing is unpickled or evaluated."""
 
 import math
 import re

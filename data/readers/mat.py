@@ -1,5 +1,4 @@
-"""One numeric matrix out of a stranger's MAT v5 file (MATLAB's -v6 and -v7); all else in it is passed over.
-Must not know what the matrix means, nor TensorFlow."""
+"""One numeric matrix out of a stranger's MAT v5 file (MATLAB's -v6 and -v7); all else in it is passed over."""
 
 import struct
 import zlib

@@ -1,5 +1,5 @@
 """The pickle machine: a stack of values, stacks set aside by marks, a memo of values to be used again, and its limits.
-Must not know the opcodes, nor call or import anything but the stand-ins of data/readers/pickle_makers.py."""
+For safety it calls nothing but the stand-ins of data/readers/pickle_makers.py, and never imports what a file names."""
 
 import itertools
 import struct
@@ -147,9 +147,9 @@ class Machine:
             raise ValueError(f"it holds over {MAX_OBJECTS:,} objects")
 
     def _forget(self, state: tuple, raw: bytes | str) -> None:
-        """Frees an array's bytes and what held them if they were remembered last: nobody asks for them again.
+        """Frees the bytes of a finished array from the memo where they are its last entries: nothing uses them again.
 
-        The shortest bytes are kept: Python has only one b"" and one b"a".
+        Bytes of length 0 and 1 stay, since all equal ones are one object in Python.
         """
         for index in reversed(self._memo):
             if len(raw) < 2 or (self._memo[index] is not state and self._memo[index] is not raw):
@@ -157,7 +157,7 @@ class Machine:
             self._memo[index] = _FORGOTTEN
 
     def _weigh(self, value: object, depth: int, known: dict[int, int]) -> int:
-        """Bytes of `value` with its shared parts written out, about."""
+        """About how many bytes `value` takes when its shared parts are counted at every use."""
         if id(value) in known:
             return known[id(value)]
         kind, total, limit = type(value), 8, 8 * self.size + FREE_WEIGHT

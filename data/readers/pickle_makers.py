@@ -1,5 +1,5 @@
 """What a pickle may call: own stand-ins for numpy's constructors, which check all that they are given.
-Must not know the pickle format, nor resolve a name of any module."""
+For safety a name in the file is only looked up in the table MAKERS below, never in a module."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class Maker:
 
 
 class Dtype:
-    """A dtype while it is read: made of its code, told its byte order afterwards."""
+    """A dtype while it is read: its code comes first, its byte order afterwards."""
 
     def __init__(self, code: str) -> None:
         self.code, self.dtype = code, plain.plain_dtype(code)
@@ -116,14 +116,14 @@ def _bytes(values: tuple) -> bytes:
 
 def _ordered_dict(values: tuple) -> dict:
     """A plain dict: empty, to be filled later, or of Python 2's list of pairs."""
-    found = {}
+    table = {}
     if values:
         _check("OrderedDict", values, list)
         for pair in values[0]:
             if type(pair) not in (list, tuple) or len(pair) != 2:
                 raise ValueError(f"OrderedDict is given {kind(pair)} that is no pair")
-            fill(found, list(pair))
-    return found
+            fill(table, list(pair))
+    return table
 
 
 def _array(raw: bytes | str, dtype: Dtype, shape: tuple, order: str) -> np.ndarray:

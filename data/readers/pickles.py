@@ -1,5 +1,4 @@
-"""Strangers' pickles read as data: the opcodes that make plain values and numpy arrays, and no way to run anything.
-Must not know what the data mean, nor TensorFlow."""
+"""Strangers' pickles read as data: the opcodes that make plain values and numpy arrays, and no way to run anything."""
 
 import codecs
 import io
@@ -64,7 +63,7 @@ def _protocol(machine: Machine) -> None:
 
 
 def _frame(machine: Machine) -> None:
-    """How much to read at once, which is our own affair."""
+    """Skips a frame's size, a hint about how much to read at once."""
     count = struct.unpack("<Q", machine.take(8))[0]
     if count > machine.size - machine.at:
         raise ValueError(f"a frame of {count:,} bytes is cut short")

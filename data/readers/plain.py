@@ -1,5 +1,4 @@
-"""What the readers of strangers' files hold an array to be: plain numbers or text, of exactly its shape's bytes.
-Must not know any file format."""
+"""What the readers of strangers' files accept as an array: plain numbers or text, of exactly its shape's bytes."""
 
 import math
 import os
@@ -26,13 +25,13 @@ def plain_dtype(name: str) -> np.dtype:
     return np.dtype(name)
 
 
-def check_shape(dtype: np.dtype, shape: tuple[int, ...], found: int) -> None:
-    """Raises: ValueError where `shape` is no shape or does not take `found` bytes."""
+def check_shape(dtype: np.dtype, shape: tuple[int, ...], count: int) -> None:
+    """Raises: ValueError where `shape` is no shape or does not take `count` bytes."""
     if len(shape) > MAX_DIMENSIONS or any(type(side) is not int or not 0 <= side <= MAX_SIDE for side in shape):
         raise ValueError(f"shape {str(shape)[:80]} is not {MAX_DIMENSIONS} or fewer whole numbers from 0 on")
     expected = math.prod(shape) * dtype.itemsize
-    if expected != found:
-        raise ValueError(f"shape {shape} of {dtype.str} takes {expected:,} bytes, not the {found:,} that are there")
+    if expected != count:
+        raise ValueError(f"shape {shape} of {dtype.str} takes {expected:,} bytes, not the {count:,} that are there")
 
 
 def plain_array(raw: object, dtype: np.dtype, shape: tuple[int, ...], order: str = "C") -> np.ndarray:

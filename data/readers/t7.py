@@ -1,5 +1,4 @@
-"""Strangers' Torch 7 files (.t7, binary) read as data, every size and offset held against the file first.
-Must not know what the tables mean, nor TensorFlow."""
+"""Strangers' Torch 7 files (.t7, binary) read as data, every size and offset checked against the file first."""
 
 import dataclasses
 import io

@@ -1,5 +1,4 @@
-"""Walks over strangers' tar files, packed or not, front to back, in little memory.
-Must not know what the members are, nor write anything."""
+"""Walks over strangers' tar files, packed or not, front to back, in little memory."""
 
 import bz2
 import gzip
@@ -20,7 +19,7 @@ def members(file: BinaryIO) -> Iterator[tuple[str, str, int, BinaryIO]]:
     """Name, kind ("file", "folder" or what else it is), size in bytes and content of every member of the tar in `file`,
     packed by gzip, bzip2 or xz or not at all. A content is to be read before the next member is asked for.
 
-    Raises: one of BROKEN for a damaged or cut tar, or one whose headers are out of all measure.
+    Raises: one of BROKEN for a damaged or cut tar, or one whose headers are too large.
     """
     start = file.read(6)
     file.seek(0)

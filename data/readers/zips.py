@@ -1,5 +1,4 @@
-"""Opens strangers' zip files: all that their list of members says is checked before a byte is unpacked.
-Must not know what the members are."""
+"""Opens strangers' zip files: all that their list of members says is checked before a byte is unpacked."""
 
 import contextlib
 import struct

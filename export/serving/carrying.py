@@ -1,5 +1,4 @@
-"""An edit carried up to its photograph inside the graph: simgan_tf/carry.py in TensorFlow's operations.
-Knows no network, no file and no request."""
+"""An edit carried up to its photograph inside the graph: simgan_tf/carry.py in TensorFlow's operations."""
 
 import tensorflow as tf
 

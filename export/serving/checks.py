@@ -1,5 +1,4 @@
-"""Holds a SavedModel against the live model the ways a server runs it: C++ loader, classic Session, warm-up, op set.
-Knows no server and writes nothing."""
+"""Compares a SavedModel with the live model in the ways a server runs it: C++ loader, classic Session, warm-up, ops."""
 
 import dataclasses
 import io
@@ -32,7 +31,7 @@ Arrays = Mapping[str, Any]
 
 
 def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "float32") -> dict[str, Any]:
-    """`parity.compare` by way of running it ("checks") and its limits, number of kinds of ops and of warm-up requests.
+    """`parity.compare` for each way of running it ("checks"), limits, and how many kinds of ops and warm-up requests.
 
     Raises: ValueError where a loader fails or differs from the live model by more than LIMITS, an op is outside of
     TensorFlow's C++ library, or a warm-up request fails.
@@ -42,22 +41,22 @@ def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "
     encoded, seeds, expected = png_cases(editor, inputs)
     request = {"image_bytes": encoded, "text": inputs.text, "seed": seeds}
     way, edited = "tf.saved_model.load", python_loader(directory, inputs)
-    found = {way: parity.compare(f"SavedModel by {way}", edited, inputs.edited, values)}
+    results = {way: parity.compare(f"SavedModel by {way}", edited, inputs.edited, values)}
     session = Session(directory)
     (embedding,) = session.run("embed", text=inputs.text).values()
     noise = {"noise": inputs.noise} if inputs.noise.shape[1] else {}
-    given = {"image": inputs.image, "embedding": embedding, **noise}
-    runs = [("edit", given), (saved_model.SIGNATURE, request)]
+    edit_inputs = {"image": inputs.image, "embedding": embedding, **noise}
+    runs = [("edit", edit_inputs), (saved_model.SIGNATURE, request)]
     ways = {"classic Session": [session.run(name, **arrays) for name, arrays in runs],
             "C++ loader": run_cpp_loader(directory, runs)}  # fmt: skip
     for way, (edited, served) in ways.items():
-        found[way] = parity.compare(f"SavedModel by {way}", edited["image"], inputs.edited, values)
-        shown = decoded(served["png_bytes"])
-        found[f"{way}, PNG"] = parity.compare(f"PNG by {way}", shown, expected, pixels)
+        results[way] = parity.compare(f"SavedModel by {way}", edited["image"], inputs.edited, values)
+        pictures = decoded(served["png_bytes"])
+        results[f"{way}, PNG"] = parity.compare(f"PNG by {way}", pictures, expected, pixels)
     return {
         "compute": compute,
         "limits": dict(zip(("max_error", "mean_error"), values, strict=True)),
-        "checks": found,
+        "checks": results,
         "kinds_of_ops": ops(directory),
         "warm_up_requests": warmup(session),
     }
@@ -130,14 +129,14 @@ def run_cpp_loader(directory: str, runs: list[tuple[str, Arrays]]) -> list[dict[
     Raises: ValueError with its message.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        arguments, made = [], []
+        arguments, out_paths = [], []
         for i, (signature, inputs) in enumerate(runs):
             paths = [os.path.join(scratch, f"{i}_{side}.npz") for side in ("in", "out")]
             cpp_loader.write_npz(paths[0], inputs)
             arguments += [signature, *paths]
-            made.append(paths[1])
+            out_paths.append(paths[1])
         _cpp_loader(directory, *arguments)
-        return [cpp_loader.read_npz(path) for path in made]
+        return [cpp_loader.read_npz(path) for path in out_paths]
 
 
 def ops(directory: str) -> int:
@@ -160,7 +159,7 @@ def warmup(session: Session) -> int:
     path = os.path.join(session.directory, deployment.WARMUP)
     if not os.path.exists(path):
         return 0
-    from tensorflow_serving.apis import prediction_log_pb2  # which wrote them
+    from tensorflow_serving.apis import prediction_log_pb2  # installed: it wrote them
 
     logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in tf.data.TFRecordDataset(path)]
     requests = [log.predict_log.request for log in logs]

@@ -1,5 +1,4 @@
-"""What a server needs beside the SavedModel: warm-up requests, its configuration, and a compose file that starts it.
-Knows no network's weights; measures nothing."""
+"""What a server needs beside the SavedModel: warm-up requests, its configuration, and a compose file that starts it."""
 
 import os
 

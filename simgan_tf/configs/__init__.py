@@ -1,6 +1,7 @@
-"""Presets, flags and config.json of every method. Knows no field by name, and no TensorFlow.
+"""Presets, flags and config.json of every method; starts no TensorFlow.
 
-base.py has what all trainings share; one file a method has its own numbers, `Config`, and its presets, `PRESETS`.
+base.py has the fields that all trainings share. Each method has one file with its own fields, `Config`, and its
+presets, `PRESETS`.
 """
 
 import dataclasses
@@ -50,7 +51,7 @@ def changeable(config: Base) -> set[str]:
 
 
 def define_flags(arguments: Sequence[str] | None = None, **to: flags.FlagValues) -> None:
-    """Defines --preset and one flag a field of that preset's class, unset, so that only what is typed overrides it.
+    """Defines --preset and a flag for each field of that preset's class; None unless typed, so as to override nothing.
 
     arguments: of the command line, which name the preset; None = those of this process. Where they name none, the
     flags that all methods share.
@@ -87,12 +88,12 @@ def _preset_of(arguments: Sequence[str]) -> str:
 
 def from_flags(values: flags.FlagValues) -> Base:
     """The preset named by --preset with every field that was typed on top. Raises: ValueError for a bad value."""
-    preset, given = presets()[values.preset], {}
+    preset, typed = presets()[values.preset], {}
     for field in dataclasses.fields(preset):
         value = values[field.name].value
         if value is not None:
-            given[field.name] = tuple(value) if isinstance(value, list) else value
-    return dataclasses.replace(preset, **given)
+            typed[field.name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(preset, **typed)
 
 
 def as_json(config: Base) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""What every training has, one field a number: pictures, optimisation, housekeeping.
-Knows no method and no TensorFlow, so that a wrong flag fails before TensorFlow starts."""
+"""The settings that every training has: pictures, optimisation, housekeeping.
+Without TensorFlow, so that a wrong flag is refused at once and not after the seconds that TensorFlow takes to start."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ def setting(
     """A field of a configuration, with all that its flag, its check and a resumed run need to know.
 
     meaning: the words of --help. least, most: of a number, both allowed. choices: of a string.
-    changeable: a second call of run_train.py may give another value; of any other field that would be another run.
+    changeable: a second call of run_train.py may give another value; with any other field changed it is another run.
     """
     facts = {"help": meaning, "least": least, "most": most, "choices": choices, "changeable": changeable}
     return dataclasses.field(default=default, metadata=facts)

@@ -1,5 +1,6 @@
 """The reader of colours on real photographs: which words, which pixels, how judged. Arrays and captions in, words out.
-Knows no model, and takes no part in any training; only its command at the end reads records.
+
+No training uses it, so that it can judge what a training made.
 
 Words. Each set of words (FLOWERS, BIRDS) has the colours that are asked for and read. A picture's own colour is what
 its captions say of petals (flowers) or of plumage below and as a whole (birds): see `said` and `own_colour`. Blue
@@ -122,14 +123,14 @@ def said(caption: str, words: Words) -> set[str]:
     a noun to the last one before it in its clause ("petals that are white"). Typing errors make it miss a few.
     """
     tokens = re.findall(r"[a-z]+", caption.lower())
-    found = set()
+    colours = set()
     for i, token in enumerate(tokens):
         if token not in words.names:
             continue
         noun = _first_noun(tokens[i + 1 : i + 9], words, _CLAUSE) or _first_noun(tokens[:i][::-1], words, _CUT)
         if noun in words.own:
-            found.add(words.names[token])
-    return found
+            colours.add(words.names[token])
+    return colours
 
 
 _CUT = frozenset("with while but".split())
@@ -192,7 +193,7 @@ def _shrink(images: np.ndarray) -> np.ndarray:
 
 def to_lab(images: np.ndarray) -> np.ndarray:
     """CIELAB (D65) of sRGB pictures in [-1, 1], any shape [..., 3]: L 0 to 100, a and b about -100 to 100."""
-    from skimage import color  # here: half a second that those who ask for words alone need not wait
+    from skimage import color  # here: it takes half a second, which reading captions does not need
 
     return color.rgb2lab(np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1))
 
@@ -204,7 +205,7 @@ def _from_centre(side: int) -> np.ndarray:
 
 
 def _blurred_lab(images: np.ndarray) -> np.ndarray:
-    sigma = 0.7 * images.shape[1] / SIDE  # less than a pixel: takes the grain of JPEG and of a GAN
+    sigma = 0.7 * images.shape[1] / SIDE  # less than a pixel: removes the grain of JPEG and of a GAN
     return to_lab(ndimage.gaussian_filter(images, [0, sigma, sigma, 0]))
 
 
@@ -235,15 +236,15 @@ def foreground(images: np.ndarray) -> np.ndarray:
         histograms = []
         for weight in (inside, 1 - inside):
             counted = np.bincount(places.ravel(), weight.ravel(), count * int(np.prod(bins))).reshape(count, *bins)
-            counted = ndimage.gaussian_filter(counted, [0, 0.7, 0.7, 0.7]) + 0.05  # a bin nobody saw says little
+            counted = ndimage.gaussian_filter(counted, [0, 0.7, 0.7, 0.7]) + 0.05  # an empty bin decides little
             histograms.append(counted / counted.sum(axis=(1, 2, 3), keepdims=True))
         ratio = np.log(histograms[0] / histograms[1]).ravel()[places]
         inside = 1 / (1 + np.exp(-(odds + 2 * ndimage.gaussian_filter(ratio, [0, blur, blur]))))
     masks = np.zeros(inside.shape, bool)
     for mask, likely in zip(masks, inside > 0.5, strict=True):
         opened = ndimage.binary_opening(likely, np.ones([3, 3])) if small >= 32 else likely
-        parts, found = ndimage.label(opened)
-        if found:
+        parts, number = ndimage.label(opened)
+        if number:
             weight = np.bincount(parts.ravel(), centred.ravel())
             mask[:] = ndimage.binary_fill_holes(parts == 1 + weight[1:].argmax())
         else:
@@ -304,18 +305,18 @@ def read(images: np.ndarray, masks: np.ndarray, words: Words) -> np.ndarray:
 # ---- the check
 
 
-def check(found: np.ndarray, own: np.ndarray, colours: Sequence[str]) -> dict[str, object]:
-    """Accuracy of readings `found` on the pictures whose `own` colour is known (not ""), [N] str each.
+def check(readings: np.ndarray, own: np.ndarray, colours: Sequence[str]) -> dict[str, object]:
+    """Accuracy of `readings` on the pictures whose `own` colour is known (not ""), [N] str each.
 
     Returns: pictures (n), accuracy (share that is right), by_colour {colour: [right, n]}, confused {"own read": n}.
     """
     known = own != ""
-    found, own = found[known], own[known]
-    wrong = collections.Counter(f"{a} {b}" for a, b in zip(own.tolist(), found.tolist(), strict=True) if a != b)
+    readings, own = readings[known], own[known]
+    wrong = collections.Counter(f"{a} {b}" for a, b in zip(own.tolist(), readings.tolist(), strict=True) if a != b)
     return {
         "pictures": len(own),
-        "accuracy": float(np.mean(found == own)) if len(own) else float("nan"),
-        "by_colour": {c: [int((found[own == c] == c).sum()), int((own == c).sum())] for c in colours if c in own},
+        "accuracy": float(np.mean(readings == own)) if len(own) else float("nan"),
+        "by_colour": {c: [int((readings[own == c] == c).sum()), int((own == c).sum())] for c in colours if c in own},
         "confused": dict(wrong.most_common()),
     }
 
@@ -375,9 +376,9 @@ def known_pictures(
 
 
 def print_check(pictures: Pictures, words: Words, name: str) -> None:
-    found = read(pictures.images, pictures.masks, words)
+    readings = read(pictures.images, pictures.masks, words)
     for title, which in (("exact", pictures.exact), ("all", np.ones_like(pictures.exact))):
-        print(f"{name}, {title} captions: {check(found[which], pictures.own[which], words.colours)}")
+        print(f"{name}, {title} captions: {check(readings[which], pictures.own[which], words.colours)}")
 
 
 def choose(words: str, dataset: str, masks: bool) -> str:

@@ -1,5 +1,4 @@
-"""The sheets people look at: sources beside their edits, several samples, an interpolation.
-Knows what a method does, and no dataset."""
+"""The sheets people look at: sources beside their edits, several samples, an interpolation."""
 
 import io
 import json

@@ -1,5 +1,4 @@
-"""The numbers an edit is judged by: arrays in, numbers out; all distances in [0, 1] units, where 1 is black to white.
-Knows no model, no file and no sentence."""
+"""The numbers an edit is judged by: arrays in, numbers out; all distances in [0, 1], where 1 is black to white."""
 
 from collections.abc import Mapping
 
@@ -59,8 +58,8 @@ def checkerboard_share(images: np.ndarray) -> np.ndarray:
     lines = np.zeros(tones.shape[1], bool)
     lines[[tones.shape[1] // 4, tones.shape[1] // 2, -(tones.shape[1] // 4)]] = True
     total = energy.sum(axis=(1, 2))
-    there = (energy * (lines[:, None] | lines[None, :])).sum(axis=(1, 2))
-    return np.where(total > 1e-9, there / np.maximum(total, 1e-9), 0.0)
+    on_lines = (energy * (lines[:, None] | lines[None, :])).sum(axis=(1, 2))
+    return np.where(total > 1e-9, on_lines / np.maximum(total, 1e-9), 0.0)
 
 
 def laplacian_variance(images: np.ndarray) -> np.ndarray:

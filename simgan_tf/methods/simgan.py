@@ -1,5 +1,5 @@
 """SIMGAN (Yu, Dong, Liang, Mo, Wu, Guo): generator, discriminator, objective of Eq. 1-4 and one training step.
-Knows neither files nor the loop around the step. The contract it keeps stands in simgan_tf/methods/__init__.py."""
+The contract it keeps stands in simgan_tf/methods/__init__.py."""
 
 from collections.abc import Sequence
 
@@ -274,16 +274,16 @@ class SIMGAN:
         return {name: steps.raw_variables(part) for name, part in self.parts.items()}
 
     def embed_variables(self) -> list[tf.Variable]:
-        """phi's."""
+        """phi's variables."""
         return list(self.text_encoder.variables)
 
     def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
         """G, of any size, since it is convolutions (the averaged one of a packed model, which has no other); D of the
         same size."""
-        found = {"generator": next(name for name in ("generator", "generator_ema") if name in parts)}
+        lent = {"generator": next(name for name in ("generator", "generator_ema") if name in parts)}
         if "discriminator" in parts and other.image_size == self.config.image_size:
-            found["discriminator"] = "discriminator"
-        return found
+            lent["discriminator"] = "discriminator"
+        return lent
 
     def warnings(self, terms: dict[str, float]) -> dict[str, tuple[bool, str]]:
         """A D that has learnt the pictures by heart; a code that says nothing. docs/training.md shows both."""

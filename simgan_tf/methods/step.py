@@ -1,5 +1,5 @@
 """What the step of every method is made of: Adam, descending a loss, averaging weights, mismatching texts.
-Knows no network. Gradients and terms are averaged over replicas here, so that a method writes its paper's losses."""
+Gradients and terms are averaged over the devices here, so that a method states the losses as its paper does."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,21 +19,21 @@ def train_step(method: Any, strategy: tf.distribute.Strategy | None = None) -> C
     strategy: each of its replicas updates on an equal share of the rows that `prepare` makes of the whole batch, so
     that draws and mismatching texts are what they are on one device. None = one device.
     """
-    # Without `prepare`: XLA draws other noise from the same seed.
+    # XLA compiles `update` alone: in `prepare` it would draw other noise from the same seed.
     update = tf.function(method.update, autograph=False, jit_compile=True) if method.config.xla else method.update
     if strategy is not None:
         update = _over(strategy, update)
 
     @tf.function(autograph=False)
-    def whole(batch: dict[str, tf.Tensor], step: tf.Tensor, measure: tf.Tensor) -> dict[str, tf.Tensor]:
+    def compiled_step(batch: dict[str, tf.Tensor], step: tf.Tensor, measure: tf.Tensor) -> dict[str, tf.Tensor]:
         terms = update(method.prepare(batch, step), measure)
         method.average(step)
         return terms
 
-    def one(batch, step, measure=False):
-        return whole(batch, tf.convert_to_tensor(step, tf.int64), tf.convert_to_tensor(measure))
+    def convert_and_run(batch, step, measure=False):
+        return compiled_step(batch, tf.convert_to_tensor(step, tf.int64), tf.convert_to_tensor(measure))
 
-    return one
+    return convert_and_run
 
 
 def _over(strategy: tf.distribute.Strategy, update: Callable) -> Callable[..., dict[str, tf.Tensor]]:
@@ -141,8 +141,8 @@ def move_average(config: Base, average: keras.Model, network: keras.Model, step:
 
 def copy_weights(network: keras.Model, to: keras.Model) -> None:
     """Sets every variable of `to` to that of `network`, a network of the same shape."""
-    for there, here in zip(to.variables, network.variables, strict=True):
-        there.value.assign(here.value)
+    for target, source in zip(to.variables, network.variables, strict=True):
+        target.value.assign(source.value)
 
 
 def raw_variables(*parts: Any) -> list[tf.Variable]:
@@ -157,12 +157,12 @@ def draw_noise(count: int, size: int, seed: tf.Tensor | Sequence[int]) -> tf.Ten
 
 def statistics(**scores: tf.Tensor) -> dict[str, tf.Tensor]:
     """Mean, by its name, and deviation, as name_std, of scores [B] of the whole batch."""
-    found = {}
+    results = {}
     for name, values in scores.items():
         (mean,) = mean_over_replicas(tf.reduce_mean(values))
         (square,) = mean_over_replicas(tf.reduce_mean(tf.square(values - mean)))
-        found |= {name: mean, f"{name}_std": tf.sqrt(square)}
-    return found
+        results |= {name: mean, f"{name}_std": tf.sqrt(square)}
+    return results
 
 
 def correlation(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

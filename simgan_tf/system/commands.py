@@ -1,5 +1,5 @@
 """The one way a command starts: absl flags in, one line on stderr for a user's mistake, exit code 0 only on success.
-Knows no flag, no model and no data, and must stay importable without TensorFlow."""
+Importable without TensorFlow, so that a mistake is reported at once."""
 
 import errno
 import os
@@ -75,35 +75,35 @@ def as_typed(text: str) -> str:
 
 
 def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
-    """Imports TensorFlow and makes it greet its processor now, with the chatter kept off the screen.
+    """Imports TensorFlow and runs a first operation, with what it prints at its start kept off the screen.
 
     first: called before TensorFlow's first operation, as what joins a cluster must be; its result is returned.
 
-    Its C++ log is off too (what fails raises here); TF_CPP_MIN_LOG_LEVEL=0 in the environment brings it back.
+    Its C++ log is off too, since failures raise exceptions; TF_CPP_MIN_LOG_LEVEL=0 in the environment brings it back.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with quiet():
         import tensorflow as tf
 
-        made = first() if first else None
+        result = first() if first else None
         tf.zeros([1]).numpy()
-    return made
+    return result
 
 
 def _parse(argv: list[str], about: str, own: flags.FlagValues) -> list[str]:
-    """Parses into flags.FLAGS. about, own: the command's docstring and flags, for --help and the refusals."""
+    """Parses into flags.FLAGS. about, own: the command's docstring and flags, for --help and for messages."""
     if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
-        shown = own.get_help(include_special_flags=False)
+        flags_help = own.get_help(include_special_flags=False)
         try:
-            print(as_typed(f"{about}\nflags (--helpfull shows the libraries' too):\n{shown}"), flush=True)
+            print(as_typed(f"{about}\nflags (--helpfull shows the libraries' too):\n{flags_help}"), flush=True)
         except BrokenPipeError:  # `--help | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    found = re.search(r"python .*", about)
-    example = f"; for example: {found[0].strip()}" if found else ""
+    match = re.search(r"python .*", about)
+    example = f"; for example: {match[0].strip()}" if match else ""
     flags.FLAGS.set_gnu_getopt(True)  # flags behind a stray word are read, so that they are not called missing
     try:
-        # A first word without dashes is astray whatever else is missing.
+        # A first word without dashes is reported before flags that are missing.
         rest = flags.FLAGS(argv) if len(argv) == 1 or argv[1].startswith("-") else argv
     except flags.Error as error:
         missing = re.findall(r"Flag --(\w+) must have a value other than None", str(error))

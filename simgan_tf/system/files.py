@@ -1,5 +1,4 @@
-"""Files and folders that appear under their name whole or not at all, whatever happens while they are written.
-Knows nothing of what is in them."""
+"""Files and folders that appear under their name whole or not at all, whatever happens while they are written."""
 
 import contextlib
 import ctypes
@@ -78,7 +77,7 @@ def locked(path: str, what: str) -> Iterator[None]:
     lets nobody else read a locked file.
     Raises: BlockingIOError where another process holds it, naming that.
     """
-    import filelock  # here: a tenth of a second that only a training needs
+    import filelock  # here: it takes a tenth of a second, and only a training needs it
 
     lock, holder = filelock.FileLock(path), f"{path}.holder"
     try:
@@ -116,7 +115,7 @@ def sync(path: str) -> None:
 
 
 def remove_unfinished(folder: str) -> None:
-    """Deletes what a killed process was writing into `folder` through this module; nobody may be writing now."""
+    """Deletes what a killed process was writing into `folder` through this module, while nothing else writes there."""
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         path = os.path.join(folder, name)
         if name.startswith(".writing-"):
@@ -125,7 +124,7 @@ def remove_unfinished(folder: str) -> None:
 
 def _has_ended(process: int) -> bool:
     """Whether no process of this machine has that number."""
-    if os.name == "nt":  # where signal 0 is no question
+    if os.name == "nt":  # where signal 0 is Ctrl-C
         return False
     try:
         os.kill(process, 0)
@@ -142,8 +141,8 @@ def _exchange(first: str, second: str) -> bool:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
-    return rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+    current_folder, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of Linux
+    return rename(current_folder, os.fsencode(first), current_folder, os.fsencode(second), exchange) == 0
 
 
 def _umask() -> int:

@@ -1,5 +1,4 @@
-"""Sheets of pictures and their files: float images in [-1, 1] in, PNG or JPEG out.
-Knows no model and no TensorFlow."""
+"""Sheets of pictures and their files: float images in [-1, 1] in, PNG or JPEG out."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont

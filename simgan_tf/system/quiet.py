@@ -1,5 +1,5 @@
 """Keeps library chatter off the screen while a block runs.
-Knows no TensorFlow, so that it can also cover the import, which chats too."""
+Imports no TensorFlow, so that it can cover TensorFlow's import, which prints lines too."""
 
 import contextlib
 import os
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Holds back what C++ and Python write to stderr inside, and shows it if the block ends by a fault of ours.
+    """Holds back what C++ and Python write to stderr inside; shows it if the block ends by an error that is our bug.
 
-    ValueError and OSError are a user's mistake, told in one line by the command: they bring nothing back.
+    After ValueError and OSError nothing is shown: they are a user's mistake, which the command reports in one line.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as log:

@@ -1,5 +1,4 @@
-"""phi as Reed et al. 2016 made it, the encoder of the StackGAN line: characters, convolutions, a recurrent network.
-Knows no data set, no GAN and no training."""
+"""phi as Reed et al. 2016 made it, the encoder of the StackGAN line: characters, convolutions, a recurrent network."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -100,10 +99,6 @@ class CharCnnRnn:
         update, reset = (tf.sigmoid(a + b) for a, b in zip((update, reset), tf.split(gates, 2, axis=1), strict=True))
         candidate = tf.tanh(candidate + tf.matmul(reset * state, weight["state_kernel"]) + weight["state_bias"])
         return update * candidate + (1.0 - update) * state
-
-    def graph(self, strings: tf.Tensor, table: None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B]; needs no table."""
-        return self.embed(self.vocabulary.graph(strings, self.length))
 
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, 201] int32 of n sentences: places in the alphabet from 1, 0 for unknown characters and padding."""

@@ -1,5 +1,4 @@
-"""Weights of a char-CNN-RNN out of the file that Torch saved of it, by the places of its nn.* modules.
-Knows no TensorFlow and no sentence."""
+"""Weights of a char-CNN-RNN out of the file that Torch saved of it, found by the order of its nn.* modules."""
 
 import itertools
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     `lm_sje_nc4_cub_hybrid_gru18_a1_c512_...` (birds, "gru") and `lm_sje_flowers_c10_hybrid_...` (flowers, "rnn").
     Hence every class, every shape, and that all steps share their weights, is checked.
 
-    Raises: OSError; ValueError for another file, naming the place where it departs.
+    Raises: OSError; ValueError for another file, naming the place where it differs.
     """
     try:
         return _arrays(_network(t7.load(path)))
@@ -48,19 +47,19 @@ def read(path: str) -> dict[str, np.ndarray]:
         raise ValueError(message if message.startswith(path) else f"{path}: {message}") from error
 
 
-def _network(found: object) -> Torch:
+def _network(content: object) -> Torch:
     for key in (b"protos", b"enc_doc"):
-        if isinstance(found, dict) and key in found:
-            found = found[key]
-    if not isinstance(found, Torch) or found.class_name != "nn.gModule":
-        what = f"table with {', '.join(repr(key)[:20] for key in list(found)[:6])}" if isinstance(found, dict) else (
-            found.class_name if isinstance(found, Torch) else type(found).__name__
-        )  # fmt: skip
+        if isinstance(content, dict) and key in content:
+            content = content[key]
+    if not isinstance(content, Torch) or content.class_name != "nn.gModule":
+        actual = content.class_name if isinstance(content, Torch) else type(content).__name__
+        if isinstance(content, dict):
+            actual = f"table with {', '.join(repr(key)[:20] for key in list(content)[:6])}"
         raise ValueError(
-            f"holds no text encoder but a {what}; expected protos.enc_doc, an nn.gModule, as in the encoders of the "
+            f"holds no text encoder but a {actual}; expected protos.enc_doc, an nn.gModule, as in the encoders of the "
             "icml2016 release (precomputed embeddings are no encoder: build the records with --embeddings)"
         )
-    return found
+    return content
 
 
 def _arrays(network: Torch) -> dict[str, np.ndarray]:
@@ -77,19 +76,19 @@ def _arrays(network: Torch) -> dict[str, np.ndarray]:
     share = _field(modules[-1], "constant_scalar")
     if not isinstance(share, float) or abs(share * STEPS[kind] - 1) > 1e-6:
         raise ValueError(f"the states are multiplied by {share}; expected their mean, 1/{STEPS[kind]}")
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {"input": _inner_linear(modules[1])}
+    linears: dict[str, tuple[np.ndarray, np.ndarray]] = {"input": _inner_linear(modules[1])}
     for start in range(len(FIRST[kind]), len(modules) - 1, len(STEP[kind])):
         for name, place in LINEAR[kind].items():
             weight, bias = _inner_linear(modules[start + place])
-            first = found.setdefault(name, (weight, bias))
+            first = linears.setdefault(name, (weight, bias))
             if not (np.array_equal(first[0], weight) and np.array_equal(first[1], bias)):
                 raise ValueError(f"module {start + place + 1} of the recurrent network, {name}, has other weights than "
                                  "in the steps before; expected shared ones")  # fmt: skip
     inputs = ["input_update", "input_reset", "input"] if kind == "gru" else ["input"]
-    arrays["input_kernel"], arrays["input_bias"] = _joined([found[name] for name in inputs])
+    arrays["input_kernel"], arrays["input_bias"] = _joined([linears[name] for name in inputs])
     if kind == "gru":
-        arrays["gate_kernel"], arrays["gate_bias"] = _joined([found["state_update"], found["state_reset"]])
-    arrays["state_kernel"], arrays["state_bias"] = _joined([found["state"]])
+        arrays["gate_kernel"], arrays["gate_bias"] = _joined([linears["state_update"], linears["state_reset"]])
+    arrays["state_kernel"], arrays["state_bias"] = _joined([linears["state"]])
     arrays["dense_kernel"], arrays["dense_bias"] = _joined([_linear(dense)])
     return arrays
 
@@ -139,12 +138,12 @@ def _linear(module: Torch) -> tuple[np.ndarray, np.ndarray]:
 
 def _modules(network: Torch, where: str, classes: Sequence[str]) -> list[Torch]:
     """The modules of a container, which must be of `classes`."""
-    found = _classes(network)
-    if found != list(classes):
-        pairs = enumerate(itertools.zip_longest(found, classes, fillvalue="nothing"), start=1)
+    names = _classes(network)
+    if names != list(classes):
+        pairs = enumerate(itertools.zip_longest(names, classes, fillvalue="nothing"), start=1)
         place, (is_there, expected) = next((place, pair) for place, pair in pairs if pair[0] != pair[1])
         raise ValueError(
-            f"{where} has {len(found)} modules, number {place} being {is_there}; expected {len(classes)}, with "
+            f"{where} has {len(names)} modules, number {place} being {is_there}; expected {len(classes)}, with "
             f"{expected} there"
         )
     modules = _field(network, "modules")
@@ -161,11 +160,11 @@ def _classes(network: Torch) -> list[str]:
 
 
 def _tensor(module: Torch, name: str, dimensions: int) -> np.ndarray:
-    found = _field(module, name)
-    if not isinstance(found, np.ndarray) or found.ndim != dimensions or found.dtype.kind != "f":
-        what = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else type(found).__name__
-        raise ValueError(f"{name} of an {module.class_name} is {what}, expected {dimensions} sizes of floats")
-    return found.astype(np.float32)
+    values = _field(module, name)
+    if not isinstance(values, np.ndarray) or values.ndim != dimensions or values.dtype.kind != "f":
+        actual = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise ValueError(f"{name} of an {module.class_name} is {actual}, expected {dimensions} sizes of floats")
+    return values.astype(np.float32)
 
 
 def _field(module: Torch, name: str) -> Any:

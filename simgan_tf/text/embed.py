@@ -1,8 +1,6 @@
 """Fills records with an encoder's vectors of their captions, in place.
 
 python -m simgan_tf.text.embed --records_dir=records/cub --encoder=runs/cub/text_encoder
-
-Must not know any raw data set, batches or which encoder it is.
 """
 
 import dataclasses
@@ -51,8 +49,8 @@ def embed(records_dir: str, encoder: "encoders.TextEncoder") -> tuple[dict[str, 
 
     def entry(splits: dict[str, dict]) -> dict[str, object]:
         scale = float(np.sqrt(squares / numbers))
-        found = records.embeddings_entry(splits, encoder.name, scale, "simgan_tf.text.embed", encoder.fingerprint)
-        return {**found, "phi_scale": encoder.phi_scale}
+        facts = records.embeddings_entry(splits, encoder.name, scale, "simgan_tf.text.embed", encoder.fingerprint)
+        return {**facts, "phi_scale": encoder.phi_scale}
 
     return _rewrite(records_dir, info, filled, entry), unknown
 
@@ -74,14 +72,14 @@ def _rewrite(records_dir: str, info: dict, change: Callable, entry: Callable) ->
     splits = {}
     with files.replacing_folder(os.path.realpath(records_dir)) as folder:
         for split, part in info["splits"].items():
-            found = tqdm.tqdm(
+            examples = tqdm.tqdm(
                 change(split, records.read_examples(records_dir, split)),
                 total=part["images"],
                 unit="image",
                 desc=f"writing {split}",
                 delay=2,
             )
-            splits[split] = records.write_split(folder, split, found, info["shards"])
+            splits[split] = records.write_split(folder, split, examples, info["shards"])
             if splits[split]["fingerprint"] != part["fingerprint"]:
                 raise ValueError(
                     f"The {split} records in {records_dir!r} are not those that its dataset.json tells of "
@@ -95,9 +93,9 @@ def _rewrite(records_dir: str, info: dict, change: Callable, entry: Callable) ->
 def _captions(records_dir: str, split: str, info: dict) -> dict[str, int]:
     """Number of every different caption of the split, in order of appearance."""
     texts = {}
-    found = records.read_examples(records_dir, split)
+    examples = records.read_examples(records_dir, split)
     for example in tqdm.tqdm(
-        found, total=info["splits"][split]["images"], unit="image", desc=f"reading {split}", delay=2, leave=False
+        examples, total=info["splits"][split]["images"], unit="image", desc=f"reading {split}", delay=2, leave=False
     ):
         for caption in example.captions:
             texts.setdefault(caption, len(texts))

@@ -1,5 +1,5 @@
 """What every text encoder can do, and one way to load any of them, a trained one or a released file.
-Knows no network; each kind has a module of its own."""
+Each kind has a module of its own."""
 
 import os
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class TextEncoder(Protocol):
     name: str  # for people: of the file or training it comes from
     dim: int  # D, numbers a sentence
     length: int  # T, ids that are kept of a sentence
-    phi_scale: float  # factor on the network's own output, inside all that is given out
+    phi_scale: float  # factor on the network's output, applied in all that is returned
     vocabulary: Vocabulary | Dictionary | Characters  # how a sentence becomes ids, in Python and in a graph
 
     @property
@@ -42,9 +42,6 @@ class TextEncoder(Protocol):
 
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """phi [B, dim] float32 of ids [B, length] int32, as TensorFlow ops."""
-
-    def graph(self, strings: tf.Tensor, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B], as TensorFlow ops; table: of the vocabulary's file, None = in memory."""
 
     def check(self, text: str) -> None:
         """Raises: ValueError for a text of which nothing would reach phi."""

@@ -1,5 +1,5 @@
 """The frozen image side of phi's training: VGG-19's fc7 of one centre crop, and the projection trained on top of it.
-Knows no records, no text and no flags, and downloads nothing."""
+Nothing is downloaded here."""
 
 import os
 
@@ -22,13 +22,13 @@ def weights_path(path: str = "") -> str:
         FileNotFoundError: no file there; says which file is meant, where it goes and where it comes from.
     """
     home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
-    found = path or os.path.join(home, "models", WEIGHTS_FILE)
-    if not os.path.isfile(found):
+    location = path or os.path.join(home, "models", WEIGHTS_FILE)
+    if not os.path.isfile(location):
         raise FileNotFoundError(
-            f"no VGG-19 weights at {found}; put {WEIGHTS_FILE} (575 MB, from {WEIGHTS_URL}) there, or give "
+            f"no VGG-19 weights at {location}; put {WEIGHTS_FILE} (575 MB, from {WEIGHTS_URL}) there, or give "
             "--vgg19_weights=PATH; nothing is downloaded here"
         )
-    return found
+    return location
 
 
 def vgg19(path: str = "") -> keras.Model:
@@ -48,12 +48,12 @@ def vgg19(path: str = "") -> keras.Model:
         layers = [name.decode() if isinstance(name, bytes) else name for name in file.attrs.get("layer_names", ())]
     if "fc2" not in layers:
         raise ValueError(f"{path} has no layer fc2 ({len(layers)} layers: {', '.join(layers[:3])} ...); {expected}")
-    whole = keras.applications.VGG19(weights=None)
+    vgg = keras.applications.VGG19(weights=None)
     try:
-        whole.load_weights(path)
+        vgg.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"{path} does not fit VGG-19 ({' '.join(str(error).split())[:200]}); {expected}") from error
-    network = keras.Model(whole.input, whole.get_layer("fc2").output, name="vgg19_fc7")
+    network = keras.Model(vgg.input, vgg.get_layer("fc2").output, name="vgg19_fc7")
     network.trainable = False
     return network
 

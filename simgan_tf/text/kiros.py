@@ -1,5 +1,4 @@
-"""phi as Kiros, Salakhutdinov and Zemel released it: NAME.npz with NAME.npz.dictionary.pkl, sentences and images.
-Knows no data set, no GAN and no training."""
+"""phi as Kiros, Salakhutdinov and Zemel released it: NAME.npz with NAME.npz.dictionary.pkl."""
 
 import math
 import os
@@ -45,7 +44,8 @@ class Kiros:
     Differs: a sentence ends after `length` - 1 words, so that its ids have a fixed shape; the code has no end.
 
     Attributes: architecture ("gru" or "bow"), dim (D), length (T, ids of a sentence), phi_scale (1 = unit vectors),
-    name, vocabulary (a `Dictionary`), image (ff_image_W [I, D] and ff_image_b [D]).
+    name, vocabulary (a `Dictionary`), image (ff_image_W [I, D] and ff_image_b [D], kept so that `save` writes the whole
+    model).
     """
 
     kind = "kiros"
@@ -94,12 +94,6 @@ class Kiros:
             state = self.gru(words, mask=mask)
         return self.phi_scale * tf.math.l2_normalize(state, axis=1, epsilon=TINY)
 
-    def graph(self, strings: tf.Tensor, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B]; table: from `vocabulary.file_table`, None = one held in memory."""
-        tokens = self.vocabulary.graph(strings, self.length, table)
-        longest = tf.reduce_max(tf.math.count_nonzero(tokens, axis=1, dtype=tf.int32))
-        return self.embed(tokens[:, : tf.maximum(longest, 1)])
-
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, length] int32 of n sentences: 0 padding, 1 end, 2 unknown, 3 on the dictionary's words."""
         return self.vocabulary.batch(texts, self.length)
@@ -111,19 +105,6 @@ class Kiros:
     def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
         """phi [n, dim] float32 of tokens [n, T] int32. Equal rows are computed once, short ones together."""
         return tokens_lib.encode_rows(self._embed, tokens, self.dim, batch_size)
-
-    def project(self, features: np.ndarray) -> np.ndarray:
-        """Unit vectors [n, D] float32 of pictures, to be compared with sentences by their cosine.
-
-        features: [n, 4096], fc7 of VGG-19 after its ReLU, of one centre crop; any length.
-            v = (f / ||f||) W + b;  v / ||v||
-        Raises: ValueError for another shape.
-        """
-        weight, bias = self.image
-        features = np.asarray(features, np.float32)
-        if features.ndim != 2 or features.shape[1] != len(weight):
-            raise ValueError(f"features are {list(features.shape)}, expected [n, {len(weight)}]: fc7 of VGG-19")
-        return _unit(_unit(features) @ weight + bias)
 
     def check(self, text: str) -> None:
         """Raises: ValueError for a text of which nothing would reach phi."""
@@ -142,13 +123,13 @@ class Kiros:
     def released(self) -> dict[str, np.ndarray]:
         """The arrays as the released file has them."""
         words, *gru = (variable.numpy() for variable in self.variables)
-        found = {"Wemb": words, "ff_image_W": self.image[0], "ff_image_b": self.image[1]}
+        arrays = {"Wemb": words, "ff_image_W": self.image[0], "ff_image_b": self.image[1]}
         if gru:
             (kernel, recurrent, bias), d = gru, self.dim
             for key, array in (("W", kernel), ("U", recurrent), ("b", bias[0])):
-                found[f"encoder_{key}"] = np.concatenate([array[..., d : 2 * d], array[..., :d]], axis=-1)
-                found[f"encoder_{key}x"] = array[..., 2 * d :]
-        return found
+                arrays[f"encoder_{key}"] = np.concatenate([array[..., d : 2 * d], array[..., :d]], axis=-1)
+                arrays[f"encoder_{key}x"] = array[..., 2 * d :]
+        return arrays
 
     def save(self, directory: str) -> None:
         """Writes encoder.json, vocabulary.txt and weights.npz (arrays as released), which are all that `load` needs."""
@@ -249,27 +230,29 @@ def read_dictionary(path: str, rows: int) -> Dictionary:
     Byte strings and Python 2's strings are read as UTF-8 where they are that. Ids from `rows` on are left out.
     Raises: ValueError for another pickle, or the dictionary of another model.
     """
-    found = pickles.load(path)
+    content = pickles.load(path)
     expected = (
         "expected the word dictionary of a model of Kiros et al.: words with whole numbers from 2 on, "
         f"NAME.npz{DICTIONARY} from vse.zip"
     )
-    if not isinstance(found, dict):
-        size = f" of {len(found)}" if hasattr(found, "__len__") else ""
-        raise ValueError(f"{path} holds a {type(found).__name__}{size}, {expected}")
+    if not isinstance(content, dict):
+        size = f" of {len(content)}" if hasattr(content, "__len__") else ""
+        raise ValueError(f"{path} holds a {type(content).__name__}{size}, {expected}")
     word_of: dict[int, str] = {}
-    for word, row in found.items():
-        whole = isinstance(row, (int, np.integer)) and not isinstance(row, bool)
-        if not isinstance(word, (str, bytes)) or not whole or row < 2:
-            what = f"{word!r:.40}: {row!r:.40}"
-            raise ValueError(f"{path} has the entry {what}, {expected} (NAME.npz.pkl holds the options, not the words)")
+    for word, row in content.items():
+        is_whole = isinstance(row, (int, np.integer)) and not isinstance(row, bool)
+        if not isinstance(word, (str, bytes)) or not is_whole or row < 2:
+            entry = f"{word!r:.40}: {row!r:.40}"
+            raise ValueError(
+                f"{path} has the entry {entry}, {expected} (NAME.npz.pkl holds the options, not the words)"
+            )
         if int(row) in word_of:
             raise ValueError(f"{path} has id {row} for {word_of[int(row)]!r:.40} and for {word!r:.40}, {expected}")
         word_of[int(row)] = _text(word)
-    if not rows - 2 <= len(found) <= rows or not all(row in word_of for row in range(2, rows)):
+    if not rows - 2 <= len(content) <= rows or not all(row in word_of for row in range(2, rows)):
         raise ValueError(
-            f"{path} has {len(found)} words, with ids up to {max(word_of, default=0)}, for a model of {rows} rows; it "
-            "is not the dictionary of this model"
+            f"{path} has {len(content)} words, with ids up to {max(word_of, default=0)}, for a model of {rows} rows; "
+            "it is not the dictionary of this model"
         )
     try:
         return Dictionary([word_of[row] for row in range(2, rows)])
@@ -300,8 +283,3 @@ def _gru(arrays: Mapping[str, np.ndarray], word_dim: int, dim: int) -> keras.lay
     bias = columns("b")
     gru.set_weights([columns("W"), columns("U"), np.stack([bias, np.zeros_like(bias)])])
     return gru
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows brought to length 1; rows of zeros stay zeros."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), math.sqrt(TINY))

@@ -1,8 +1,6 @@
 """Prints the captions whose phi is nearest to a sentence's, to look at what phi has learnt.
 
 python -m simgan_tf.text.nearest --run_dir=runs/demo --records_dir=runs/demo/records --text="a red flower"
-
-Knows no pictures and no GAN.
 """
 
 import os

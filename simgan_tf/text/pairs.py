@@ -1,5 +1,4 @@
-"""Pictures with their sentences in memory, and the batches drawn from them to train phi.
-Knows records and words, no network and no flags."""
+"""Pictures with their sentences in memory, and the batches drawn from them to train phi."""
 
 import dataclasses
 

@@ -1,5 +1,5 @@
 """phi by looking it up: the embeddings that came with the records, for the captions that they belong to.
-Knows no network; for runs whose encoder is nowhere to be had."""
+For runs whose encoder is not available."""
 
 from collections.abc import Iterable, Sequence
 
@@ -50,7 +50,7 @@ class Recorded:
 
 
 def require_same(encoder: object, info: dict, split: Split, count: int = 64) -> None:
-    """Holds `encoder` to be the one that made the embeddings of the records.
+    """Checks that `encoder` is the one that made the embeddings of the records.
 
     The fingerprints decide where an encoder filled the records; where they came from files, `count` captions of
     `split` are encoded and compared by cosine.
@@ -70,9 +70,9 @@ def require_same(encoder: object, info: dict, split: Split, count: int = 64) -> 
         )
     captions = [caption for each in split.captions for caption in each]
     rows = np.unique(np.linspace(0, len(captions) - 1, count).astype(int))
-    made, held = encoder.encode([captions[row] for row in rows]), split.embeddings[rows]
-    lengths = np.linalg.norm(made, axis=1) * np.linalg.norm(held, axis=1)
-    cosine = float(np.mean(np.sum(made * held, axis=1) / np.maximum(lengths, 1e-12)))
+    computed, recorded = encoder.encode([captions[row] for row in rows]), split.embeddings[rows]
+    lengths = np.linalg.norm(computed, axis=1) * np.linalg.norm(recorded, axis=1)
+    cosine = float(np.mean(np.sum(computed * recorded, axis=1) / np.maximum(lengths, 1e-12)))
     if cosine < ALIKE:
         raise ValueError(
             f"the embeddings of the records ({facts['name']}) are not those of the text encoder {encoder.name}: mean "

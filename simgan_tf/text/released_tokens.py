@@ -1,7 +1,5 @@
-"""Ids of a sentence as released encoders make them, of words between spaces or of characters, in Python and in graphs.
-Knows no model and no file of theirs."""
+"""Ids of a sentence as released encoders make them, of words between spaces or of characters; in Python and graphs."""
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -80,9 +78,8 @@ class Dictionary:
         rows = ([self._ids.get(word, self.UNKNOWN) for word in self.split(text)] for text in texts)
         return tokens.pad([[*row[: length - 1], self.END] for row in rows], length)
 
-    def graph(self, strings: tf.Tensor, length: int, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """What `batch` gives, as TensorFlow ops, of strings [B]; table: of `file_table`, None = one held in memory."""
-        table = self.table if table is None else table
+    def graph(self, strings: tf.Tensor, length: int, table: tf.lookup.StaticHashTable) -> tf.Tensor:
+        """What `batch` gives, as TensorFlow ops, of strings [B]; table: of `file_table`."""
         words = tf.strings.split(tf.strings.lower(strings) if self.lower_case else strings)  # [B, (words)]
         ids = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))[:, : length - 1]
         ends = tf.fill([tf.shape(strings)[0], 1], self.END)
@@ -92,15 +89,6 @@ class Dictionary:
     def file_table(cls, path: str) -> tf.lookup.StaticHashTable:
         """Lookup word -> id int64 that reads a file of `save`; a SavedModel carries the file as an asset."""
         return tokens.build_table(path, cls.UNKNOWN)
-
-    @functools.cached_property
-    def table(self) -> tf.lookup.StaticHashTable:
-        """Lookup word -> id int64 from memory."""
-        with tf.init_scope():
-            initializer = tf.lookup.KeyValueTensorInitializer(
-                tf.constant(self.words, tf.string), tf.range(len(self.SPECIAL), len(self), dtype=tf.int64)
-            )
-            return tf.lookup.StaticHashTable(initializer, default_value=self.UNKNOWN)
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of `text` without an id of their own, each once, in order; "wings." where only "wings" is known."""

@@ -1,5 +1,5 @@
 """The folder that a text encoder is kept in: encoder.json with its settings, vocabulary.txt, weights.npz.
-Knows no network; each kind of encoder says which settings and arrays it needs."""
+Each kind of encoder says which settings and arrays it needs."""
 
 import hashlib
 import json
@@ -53,8 +53,8 @@ def read_facts(directory: str, keys: Sequence[str] = (), kind: str | None = None
         except ValueError as error:
             raise ValueError(f"{path} is no JSON ({error}); copy the folder again or train anew") from error
     if not isinstance(facts, dict) or facts.get("format_version") != FORMAT_VERSION:
-        found = facts.get("format_version") if isinstance(facts, dict) else None
-        raise ValueError(f"{path} has format_version {found}, this code reads {FORMAT_VERSION}; train anew")
+        version = facts.get("format_version") if isinstance(facts, dict) else None
+        raise ValueError(f"{path} has format_version {version}, this code reads {FORMAT_VERSION}; train anew")
     facts = {"kind": "vse", **facts}
     if kind not in (None, facts["kind"]):
         raise ValueError(f"{path} is of kind {facts['kind']!r}, not {kind!r}; simgan_tf.text.encoders.load reads any")
@@ -84,8 +84,8 @@ def read_weights(directory: str, names: Sequence[str], optional: Sequence[str] =
             missing = [name for name in names if name not in arrays]
             if missing:
                 raise ValueError(f"{missing[0]!r} is missing, expected {', '.join(names)}")
-            found = {name: arrays[name] for name in (*names, *optional) if name in arrays}
-            return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in found.items()}
+            weights = {name: arrays[name] for name in (*names, *optional) if name in arrays}
+            return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in weights.items()}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: {error}; copy the folder again or train anew") from error
 

@@ -1,7 +1,5 @@
-"""Words of a sentence and their ids: one definition, in Python and as TensorFlow string ops.
-Knows no model and no data set."""
+"""Words of a sentence and their ids: one definition, in Python and as TensorFlow string ops."""
 
-import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -23,18 +21,6 @@ def word_list(text: str) -> list[str]:
     lower case, and agree on this. "Café-like" gives ["caf", "like"].
     """
     return [word.lower() for word in re.findall(r"[A-Za-z0-9]+", text)]
-
-
-def graph(strings: tf.Tensor, table: tf.lookup.StaticHashTable, length: int) -> tf.Tensor:
-    """Token ids [B, length] int32 of `strings` [B]: what `Vocabulary.batch` gives, as TensorFlow ops.
-
-    strings: [B] string, UTF-8; bytes that are not UTF-8 separate words.
-    table: from `Vocabulary.table` or `build_table`.
-    """
-    valid = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace", replacement_char=ord(" "))
-    words = tf.strings.split(tf.strings.lower(tf.strings.regex_replace(valid, r"[^A-Za-z0-9]+", " ")))  # [B, (words)]
-    ids = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
-    return ids.to_tensor(PAD, shape=[None, length])  # pads and truncates
 
 
 def build_table(path: str, unknown: int = UNKNOWN) -> tf.lookup.StaticHashTable:
@@ -138,20 +124,18 @@ class Vocabulary:
         """Ids [n, length] int32 of n texts, zero padded at the end or cut after `length` words."""
         return pad([self.ids(text)[:length] for text in texts], length)
 
-    def graph(self, strings: tf.Tensor, length: int, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """Ids [B, length] int32 of strings [B]; table: of `file_table`, None = one held in memory."""
-        return graph(strings, self.table if table is None else table, length)
+    def graph(self, strings: tf.Tensor, length: int, table: tf.lookup.StaticHashTable) -> tf.Tensor:
+        """What `batch` gives, as TensorFlow ops, of strings [B] in UTF-8; other bytes separate words.
+
+        table: of `file_table`.
+        """
+        valid = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace", replacement_char=ord(" "))
+        words = tf.strings.regex_replace(valid, r"[^A-Za-z0-9]+", " ")
+        words = tf.strings.split(tf.strings.lower(words))  # [B, (words)]
+        ids = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
+        return ids.to_tensor(PAD, shape=[None, length])  # pads and truncates
 
     file_table = staticmethod(build_table)
-
-    @functools.cached_property
-    def table(self) -> tf.lookup.StaticHashTable:
-        """Lookup word -> id int64 from memory, for `graph`; `build_table` is the one from a file."""
-        with tf.init_scope():  # the table must outlive the function that asks for it first
-            initializer = tf.lookup.KeyValueTensorInitializer(
-                tf.constant(self.words, tf.string), tf.range(len(SPECIAL), len(self), dtype=tf.int64)
-            )
-            return tf.lookup.StaticHashTable(initializer, default_value=UNKNOWN)
 
     def unknown_words(self, text: str) -> list[str]:
         """Words of `text` without an id of their own, each once, in order."""

@@ -15,7 +15,7 @@ from simgan_tf.system import commands
 
 
 def define_flags() -> None:
-    # What vse.py accepts stands here once more: importing it starts TensorFlow. A test holds the two together.
+    # The choices that vse.py accepts are repeated here, since importing it starts TensorFlow; a test compares the two.
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
     flags.DEFINE_string("run_dir", None, "Folder of the run; gets text_encoder/ and text_metrics.jsonl.", required=True)
     flags.DEFINE_bool("overwrite", False, "Train again although run_dir/text_encoder is there.")

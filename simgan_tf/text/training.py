@@ -1,5 +1,5 @@
 """The training of phi: from a records folder to run_dir/text_encoder, and what the encoder is worth.
-Knows no GAN; what it measures on the test split is reported and decides nothing."""
+What it measures on the test split is reported and decides nothing."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
 CLIP_NORM = 2.0  # of all gradients together. Source: the code of Kiros et al.
-PHI_SIZE = 3.0  # root mean square of phi's entries: at 3 the code's means of two colours part sooner than at 1
+PHI_SIZE = 3.0  # root mean square of phi's entries: with 3, the conditioning codes of two colours part sooner
 MEASURED_CAPTIONS = 5  # of a picture, for a recall; and 1,000 pictures. Source: the protocol of Kiros et al.
 DEFAULT_WORD_DIM = 300  # Source: Kiros et al. and SISGAN
 
@@ -50,7 +50,7 @@ def train(
     Differs: Adam at 5e-4 by default, where the SISGAN code has 2e-4 for 300 epochs, because the default here is about
     20 epochs. The best step counts, as with Kiros et al.; best is the sum of recall at 1, 5 and 10 in both
     directions, measured every `validate_every` steps.
-    `log` gets a dict a measurement. Crops, flips, captions and order come from `seed`.
+    `log` is called with a dict for each measurement. Crops, flips, captions and order come from `seed`.
 
     Raises:
         ValueError: fewer pictures than `batch_size`; the loss is not finite (names the step).
@@ -96,10 +96,10 @@ def train(
             if not np.isfinite(values).all():
                 bad = step - len(values) + 1 + int(np.argmax(~np.isfinite(values)))
                 raise ValueError(f"the ranking loss is not finite at step {bad}; lower --learning_rate={learning_rate}")
-            found = measure(encoder, tower, held_out, image_size)
-            score = vse.recall_sum(found)
-            log({"step": step, "loss": float(values.mean()), "rsum": score, "validation": found})
-            bar.set_postfix(loss=f"{values.mean():.3f}", r10=f"{found['text_to_image']['recall_at_10']:.3f}")
+            results = measure(encoder, tower, held_out, image_size)
+            score = vse.recall_sum(results)
+            log({"step": step, "loss": float(values.mean()), "rsum": score, "validation": results})
+            bar.set_postfix(loss=f"{values.mean():.3f}", r10=f"{results['text_to_image']['recall_at_10']:.3f}")
             losses = []
             if score > best_score:
                 best_score, best = score, [np.copy(variable.numpy()) for variable in saved]
@@ -112,9 +112,9 @@ def measure(encoder: TextEncoder, tower: keras.Model, pairs: Pairs, image_size: 
     """`vse.retrieval` over the central crops and the first captions of each picture (as many as all have)."""
     captions = captions_each(pairs)
     images = central(pairs, image_size)
-    found = [tower(to_network(images[i : i + 64]), training=False).numpy() for i in range(0, len(images), 64)]
+    image_vectors = [tower(to_network(images[i : i + 64]), training=False).numpy() for i in range(0, len(images), 64)]
     rows = (pairs.first[:-1, None] + np.arange(captions)[None, :]).reshape(-1)
-    return vse.retrieval(np.concatenate(found), encoder.encode_tokens(pairs.tokens[rows]))
+    return vse.retrieval(np.concatenate(image_vectors), encoder.encode_tokens(pairs.tokens[rows]))
 
 
 def captions_each(pairs: Pairs) -> int:
@@ -185,12 +185,12 @@ def run(values: flags.FlagValues) -> None:
             hardest=values.hardest,
         )
         best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
-        found = {"validation": report("held-out pictures of train", encoder, tower, validation, image_size)}
+        results = {"validation": report("held-out pictures of train", encoder, tower, validation, image_size)}
         if info["splits"].get("test", {}).get("images", 0):
             test = pipeline.load_split(values.records_dir, "test")
             test_pairs = pairs_of(test.spread(values.measured_images or len(test)))
-            found["test"] = report("test split", encoder, tower, test_pairs, image_size)
-        log({"final": found, "best_step": best_step})
+            results["test"] = report("test split", encoder, tower, test_pairs, image_size)
+        log({"final": results, "best_step": best_step})
 
     names = ("encoder", "steps", "margin", "reduction", "image_side", "hardest", "learning_rate",
              "word_dropout", "min_count", "seed")  # fmt: skip
@@ -209,7 +209,7 @@ def run(values: flags.FlagValues) -> None:
         "pictures": len(seen.keys),
         "captions": len(captions),
         "best_step": best_step,
-        **found,
+        **results,
     }
     encoder.save(directory)
     print(f"wrote {directory} after {time.monotonic() - began:.0f} s")
@@ -217,14 +217,14 @@ def run(values: flags.FlagValues) -> None:
 
 def report(title: str, encoder: TextEncoder, tower: keras.Model, pairs: Pairs, image_size: int) -> dict:
     """Measures `pairs` and prints the numbers beside those of a random order; returns the measured ones."""
-    found = measure(encoder, tower, pairs, image_size)
+    results = measure(encoder, tower, pairs, image_size)
     random = vse.chance(len(pairs), captions_each(pairs))
     print(f"{title}: {len(pairs)} pictures, {captions_each(pairs)} sentences each")
-    for way, row in found.items():
+    for way, row in results.items():
         cells = [f"R@{r} {row[f'recall_at_{r}']:6.1%} (chance {random[way][f'recall_at_{r}']:.1%})" for r in (1, 5, 10)]
         print(f"  {way:14s} {'  '.join(cells)}  median rank {row['median_rank']:g} "
               f"(chance {random[way]['median_rank']:g})")  # fmt: skip
-    return {"pictures": len(pairs), "sentences_each": captions_each(pairs), **found}
+    return {"pictures": len(pairs), "sentences_each": captions_each(pairs), **results}
 
 
 def _picture_source(values: flags.FlagValues) -> tuple[Callable[[pipeline.Split], np.ndarray], dict]:
@@ -242,14 +242,14 @@ def _picture_source(values: flags.FlagValues) -> tuple[Callable[[pipeline.Split]
 
 def _fc7_of(split: pipeline.Split, network: keras.Model) -> np.ndarray:
     """[N, 4096] float32, kept in memory: 16 kB a picture."""
-    found = np.empty((len(split), features.SIZE), np.float32)
+    rows = np.empty((len(split), features.SIZE), np.float32)
     with tqdm(total=len(split), desc="VGG-19", unit="picture", mininterval=1.0) as bar:
         for start in range(0, len(split), 64):
             part = split.take(np.arange(start, min(start + 64, len(split))))
             images = pipeline.evaluation_images(part, features.CROP_SIZE, features.LOAD_SIZE)
-            found[start : start + len(part)] = features.fc7(network, images)
+            rows[start : start + len(part)] = features.fc7(network, images)
             bar.update(len(part))
-    return found
+    return rows
 
 
 def _new_encoder(values: flags.FlagValues, vocabulary: Vocabulary) -> tuple[TextEncoder, dict]:
@@ -258,23 +258,24 @@ def _new_encoder(values: flags.FlagValues, vocabulary: Vocabulary) -> tuple[Text
         raise ValueError("freeze_words=True needs --word_vectors; frozen random vectors would say nothing")
     if values.freeze_words and values.encoder == "bow":
         raise ValueError("freeze_words=True leaves nothing to train in encoder=bow; take --encoder=gru")
-    found = vectors.read(values.word_vectors, vocabulary.words) if values.word_vectors else None
+    word_vectors = vectors.read(values.word_vectors, vocabulary.words) if values.word_vectors else None
     default = values.dim if values.encoder == "bow" else DEFAULT_WORD_DIM
     encoder = TextEncoder(
         vocabulary,
         dim=values.dim,
-        word_dim=values.word_dim or (found.dim if found else default),
+        word_dim=values.word_dim or (word_vectors.dim if word_vectors else default),
         length=values.length,
         phi_scale=values.phi_scale or 1.0,
         architecture=values.encoder,
     )
-    if not found:
+    if not word_vectors:
         return encoder, {"word_vectors": ""}
-    random = vectors.fill(encoder, found)
+    random = vectors.fill(encoder, word_vectors)
     encoder.embedding.trainable = not values.freeze_words
-    known, all_words = len(found.rows), len(vocabulary.words)
-    print(f"{values.word_vectors}: {found.lines:,} words of {found.dim} numbers; it has {known} of the {all_words} "
-          f"words of the vocabulary ({known / all_words:.1%}), at random stay: {', '.join(random[:8]) or 'none'}"
+    known, all_words = len(word_vectors.rows), len(vocabulary.words)
+    print(f"{values.word_vectors}: {word_vectors.lines:,} words of {word_vectors.dim} numbers; it has {known} of the "
+          f"{all_words} words of the vocabulary ({known / all_words:.1%}), at random stay: "
+          f"{', '.join(random[:8]) or 'none'}"
           f"{', ...' if len(random) > 8 else ''}")  # fmt: skip
     name = os.path.basename(values.word_vectors)
     return encoder, {"word_vectors": name, "words_found": known, "freeze_words": values.freeze_words}

@@ -1,5 +1,5 @@
 """Word vectors from text files in GloVe's or fastText's form, pruned to a vocabulary while they are read.
-Knows the encoder's word table and no training; of the file it keeps no line but the words asked for."""
+Only the vectors of the words asked for are kept in memory."""
 
 import dataclasses
 import itertools
@@ -128,9 +128,9 @@ def _refuse_other_dim(line: bytes, dim: int, where: str, reference: str) -> None
     parts = line.rsplit(b" ", dim + 1)
     if len(parts) > dim + 1 and not NUMBER.fullmatch(parts[1]):
         return
-    found = sum(1 for _ in itertools.takewhile(NUMBER.fullmatch, reversed(line.split(b" ")[1:])))
+    count = sum(1 for _ in itertools.takewhile(NUMBER.fullmatch, reversed(line.split(b" ")[1:])))
     raise ValueError(
-        f"{where}: {_short(line)} has {found} numbers, {dim} were expected from {reference}; "
+        f"{where}: {_short(line)} has {count} numbers, {dim} were expected from {reference}; "
         "the file is damaged or put together of two, get it again"
     )
 
@@ -147,5 +147,5 @@ def _numbers(text: bytes, where: str) -> np.ndarray:
 
 
 def _short(text: bytes) -> str:
-    shown = text[:40].decode("utf-8", errors="replace")
-    return repr(shown + "..." if len(text) > 40 else shown)
+    start = text[:40].decode("utf-8", errors="replace")
+    return repr(start + "..." if len(text) > 40 else start)

@@ -1,5 +1,4 @@
-"""phi, the sentence encoder, with the image tower, the loss and the measure it is trained by.
-Knows no records, no flags and no GAN."""
+"""phi, the sentence encoder, with the image tower, the loss and the measure it is trained by."""
 
 import os
 from collections.abc import Sequence
@@ -105,10 +104,6 @@ class TextEncoder:
         share = tf.cast(mask, tf.float32)
         share /= tf.maximum(tf.reduce_sum(share, axis=1, keepdims=True), 1.0)  # all zero where no word is
         return self.phi_scale * tf.reduce_sum(words * share[:, :, None], axis=1)
-
-    def graph(self, strings: tf.Tensor, table: tf.lookup.StaticHashTable | None = None) -> tf.Tensor:
-        """phi [B, dim] float32 of strings [B]; table: from `vocabulary.file_table`, None = one held in memory."""
-        return self.embed(self.vocabulary.graph(strings, self.length, table))
 
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, length] int32 of n sentences, 0 = padding."""
@@ -263,9 +258,9 @@ def retrieval(image_vectors: np.ndarray, sentence_vectors: np.ndarray) -> dict[s
     return {"image_to_text": _summary(image_ranks), "text_to_image": _summary(sentence_ranks)}
 
 
-def recall_sum(found: dict[str, dict[str, float]]) -> float:
+def recall_sum(results: dict[str, dict[str, float]]) -> float:
     """Recall at 1, 5 and 10, both directions of `retrieval` added up: 0 to 6. Source: the code of Kiros et al."""
-    return sum(way[f"recall_at_{r}"] for way in found.values() for r in (1, 5, 10))
+    return sum(way[f"recall_at_{r}"] for way in results.values() for r in (1, 5, 10))
 
 
 def chance(images: int, sentences_per_image: int) -> dict[str, dict[str, float]]:
