@@ -1,6 +1,7 @@
 """What edits and its text encoder as one SavedModel for TensorFlow Serving: encoded picture and sentence in, PNG out.
 Knows no run directory's layout, no data and no TFLite; measures nothing, that is serving/checks.py's."""
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from export import folding
-from export.serving import reading
+from export.serving import carrying, reading
 from simgan_tf.edit import Editor
 from simgan_tf.methods.step import draw_noise, raw_variables
 from simgan_tf.system.quiet import quiet
@@ -26,7 +27,8 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
     """Writes a SavedModel with four signatures to `directory`, which must not exist; gives the network inside it.
 
     serving_default: image_bytes [B] (JPEG, PNG or WebP of any size), text [B] string, seed [B] int32 ([0] if left
-        out; 0 = the mean edit, any other one another edit) -> png_bytes [B].
+        out; 0 = the mean edit, any other one another edit) -> image_bytes [B], each of its picture's own size: a JPEG
+        of a JPEG, else a PNG. Colour profiles stay behind.
     edit: image [B, S, S, 3] float32 in [-1, 1], embedding [B, D] float32, noise [B, Z] float32 (of a method that draws
         any) -> image.
     embed: text [B] -> embedding [B, D] float32.
@@ -56,7 +58,7 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
 def _signatures(
     editor: Editor, folded: folding.Folded, table: tf.lookup.StaticHashTable | None
 ) -> dict[str, Callable]:
-    size, load_size, method = editor.config.image_size, editor.config.load_size, editor.method
+    size, method = editor.config.image_size, editor.method
     dim, noise_size = method.embedding_size, method.noise_size
     no_seed, usual_steps = tf.constant([0]), tf.constant([STEPS])  # tensors become defaults of the signature
 
@@ -80,9 +82,15 @@ def _signatures(
     def serve(image_bytes: tf.Tensor, text: tf.Tensor, seed: tf.Tensor = no_seed) -> dict[str, tf.Tensor]:
         with tf.control_dependencies(_row_checks({"image_bytes": image_bytes, "text": text}, seed=seed)):
             image_bytes, text, seed = tf.identity(image_bytes), tf.identity(text), tf.identity(seed)
-        embedding = phi("text", text)
-        image = reading.images(image_bytes, size, load_size)
-        return {"png_bytes": to_png(generator(image, embedding, noise_of(seed, tf.size(text))))}
+
+        def row(pixels: tf.Tensor, code: tf.Tensor, epsilon: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
+            small = reading.small(pixels, size)
+            edited = carrying.carry(pixels, small, generator(small[None], code[None], epsilon[None])[0])
+            as_jpeg = functools.partial(tf.io.encode_jpeg, edited, quality=95, chroma_downsampling=False)
+            return tf.cond(is_jpeg, as_jpeg, lambda: tf.io.encode_png(edited))
+
+        others = phi("text", text), noise_of(seed, tf.size(text)), tf.map_fn(reading.is_jpeg, image_bytes, tf.bool)
+        return {"image_bytes": reading.each(image_bytes, row, tf.TensorSpec([], tf.string), *others)}
 
     def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         given = {"image": (image, [size, size, 3]), "embedding": (embedding, [dim])}
@@ -118,19 +126,20 @@ def _signatures(
         with tf.control_dependencies(checks):
             image_bytes, text, to_text = tf.identity(image_bytes), tf.identity(text), tf.identity(to_text)
             steps, seed = tf.identity(steps), tf.identity(seed)
-        start, end = phi("text", text), phi("to_text", to_text)
-        image, noise = reading.images(image_bytes, size, load_size), noise_of(seed, tf.size(text))
+        start, end, noise = phi("text", text), phi("to_text", to_text), noise_of(seed, tf.size(text))
         steps, longest = tf.broadcast_to(steps, [tf.size(text)]), tf.reduce_max(steps)
 
-        def row(parts: tuple[tf.Tensor, ...]) -> tf.Tensor:
-            picture, first, last, epsilon, count = parts
+        def row(
+            pixels: tf.Tensor, first: tf.Tensor, last: tf.Tensor, epsilon: tf.Tensor, count: tf.Tensor
+        ) -> tf.Tensor:
+            picture = reading.small(pixels, size)
             share = tf.linspace(0.0, 1.0, count)[:, None]
             mixed = (1 - share) * first + share * last
             edited = generator(tf.repeat(picture[None], count, 0), mixed, tf.repeat(epsilon[None], count, 0))
             return tf.concat([to_png(edited), tf.fill([longest - count], "")], 0)
 
         spec = tf.TensorSpec([None], tf.string)
-        pictures = tf.map_fn(row, (image, start, end, noise, steps), fn_output_signature=spec, parallel_iterations=1)
+        pictures = reading.each(image_bytes, row, spec, start, end, noise, steps, at_once=1)
         return {"png_bytes": pictures}
 
     pictures, texts, numbers = (tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.string, tf.int32))

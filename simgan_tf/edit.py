@@ -164,24 +164,10 @@ class Editor:
         if box is not None:
             x, y, width, height = carry.require_box(pixels, box)
             pixels, seen = (each[y : y + height, x : x + width] for each in (pixels, seen))
-        small = self.small(seen)
+        small = small_picture(seen, self.config.image_size)
         edited = self._edit(small, [embedding], noise[None])[0]
         result = carry.carry(pixels, small, small + strength * (edited - small))
         return result if box is None else carry.put_back(source.pixels, result, box)
-
-    def small(self, pixels: "np.ndarray") -> "np.ndarray":
-        """All of a picture [H, W, 3] uint8 as the network takes it: [h, w, 3] float32 in [-1, 1].
-
-        The shorter side is the trained size; both are multiples of 4.
-        """
-        import numpy as np
-        from PIL import Image
-
-        from simgan_tf import carry
-
-        height, width = carry.small_size(*pixels.shape[:2], self.config.image_size)
-        scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
-        return np.asarray(scaled) / np.float32(127.5) - 1
 
     def read(self, picture: "Image.Image | np.ndarray | str") -> "np.ndarray":
         """The central square of a picture as evaluation sees it: [S, S, 3] float32 in [-1, 1], at training's scale.
@@ -247,6 +233,21 @@ class Editor:
                 for e, n in zip(embeddings, noise, strict=True)
             ]
         )
+
+
+def small_picture(pixels: "np.ndarray", size: int) -> "np.ndarray":
+    """All of a picture [H, W, 3] uint8 as a network takes it: [h, w, 3] float32 in [-1, 1].
+
+    The shorter side is `size`; both are multiples of 4.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from simgan_tf import carry
+
+    height, width = carry.small_size(*pixels.shape[:2], size)
+    scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    return np.asarray(scaled) / np.float32(127.5) - 1
 
 
 def define_flags() -> None:

@@ -164,7 +164,8 @@ class ConditioningAugmentation(keras.layers.Layer):
 
 def join(features: tf.Tensor, code: tf.Tensor) -> tf.Tensor:
     """[B, H, W, C] image features with the code [B, Z] repeated at every place: [B, H, W, C + Z]."""
-    height, width = features.shape[1:3]
+    known, here = features.shape[1:3], tf.shape(features)  # a graph of many sizes knows them when it runs
+    height, width = known[0] or here[1], known[1] or here[2]
     code = tf.cast(code, features.dtype)[:, None, None, :]
     return tf.concat([features, tf.tile(code, [1, height, width, 1])], axis=-1)
 

@@ -290,7 +290,7 @@ def test_unreadable_and_extreme_pictures_are_refused_by_name(tmp_path):
         (eps, "not a readable picture"),
         (tiff(np.zeros((20, 20, 3), np.float32)), "of a kind that is not read, such as RGB in floats"),
         (encode(noise(0, 7, 60)), "60x7; both sides need 8"),
-        (encode(noise(0, 8, 161)), "161x8; the longer side may be 20 times the shorter"),
+        (encode(noise(0, 8, 321)), "321x8; the longer side may be 40 times the shorter"),
         (png_of(8000, 8000), "8000x8000, over 50,000,000 pixels"),
         (png_of(50_000, 50_000), "over 50,000,000 pixels"),
         (scans[:-2] + scans[scans.rindex(b"\xff\xda") : -2] * 100 + scans[-2:], "scans, over 100"),

@@ -10,16 +10,21 @@ from PIL import Image
 
 from data import geometry, pipeline
 from export.serving import reading
-from simgan_tf.edit import Editor
+from simgan_tf import carry
+from simgan_tf.edit import Editor, small_picture
 
 SIZE, LOAD = 16, 20
 
 
 @pytest.fixture(scope="module")
 def read():
-    """reading.images as one graph."""
-    specs = [tf.TensorSpec([None], tf.string)]
-    return tf.function(lambda encoded: reading.images(encoded, SIZE, LOAD), input_signature=specs, autograph=False)
+    """The central squares of encoded pictures, as one graph."""
+    specs, square = [tf.TensorSpec([None], tf.string)], tf.TensorSpec([SIZE, SIZE, 3], tf.float32)
+
+    def crops(encoded):
+        return reading.each(encoded, lambda pixels: pipeline.centre_crop(pixels, SIZE, LOAD), square)
+
+    return tf.function(crops, input_signature=specs, autograph=False)
 
 
 def picture(width: int = 40, height: int = 28, mode: str = "RGB") -> Image.Image:
@@ -168,3 +173,14 @@ def test_refusals_name_the_row(read):
         assert f"row 2: image_bytes {words}" in message(read, good, jpeg, bad), (bad[:20], words)
     assert geometry.MIN_SIDE == 8 and geometry.MAX_ASPECT == 40
     assert read(tf.constant([good, jpeg])).shape == (2, SIZE, SIZE, 3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 28), (28, 40), (301, 100), (16, 16), (9, 200)])
+def test_all_of_a_picture_is_seen_as_the_editor_sees_it(width, height):
+    """Sides by the formula of simgan_tf/carry.py, pixels within 1 of 255 of Pillow's scaling."""
+    pixels = np.random.default_rng(0).integers(0, 256, [height, width, 3], np.uint8)
+    pixels = np.asarray(Image.fromarray(pixels).resize((4 * width, 4 * height), Image.Resampling.BICUBIC))
+    ours = reading.small(tf.constant(pixels), SIZE).numpy()
+    theirs = small_picture(pixels, SIZE)
+    assert ours.shape == theirs.shape == (*carry.small_size(*pixels.shape[:2], SIZE), 3)
+    assert np.abs(ours - theirs).max() <= 1.01 / 127.5

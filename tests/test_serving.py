@@ -52,7 +52,7 @@ def test_edit_and_interpolate(addresses, double, picture, kind):
     """Over the wire: the PNGs that the Session gives."""
     wanted = double.session.run("serving_default", image_bytes=[picture] * 3, text=[RED] * 3, seed=[0, 1, 2])
     made = client.edit(addresses[kind], kind, picture, RED, [0, 1, 2])
-    assert made == wanted["png_bytes"].tolist() and len(set(made)) == 3
+    assert made == wanted["image_bytes"].tolist() and len(set(made)) == 3
     wanted = double.session.run("interpolate", image_bytes=[picture], text=[RED], to_text=[BLUE], steps=[4], seed=[5])
     made = client.interpolate(addresses[kind], kind, picture, RED, BLUE, 4, 5)
     assert made == wanted["png_bytes"][0].tolist() and len(set(made)) == 4
@@ -258,7 +258,7 @@ def test_warm_up_over_the_real_api(served, addresses):
         for request in requests:
             assert stub.Predict(request, timeout=300).outputs
         del requests[0].inputs["seed"]  # the signature's default
-        assert stub.Predict(requests[0], timeout=300).outputs["png_bytes"]
+        assert stub.Predict(requests[0], timeout=300).outputs["image_bytes"]
 
 
 def test_files_beside_the_model(served):

@@ -30,7 +30,8 @@ def define_flags() -> None:
     flags.DEFINE_enum("protocol", "rest", ["rest", "grpc"], f"How to ask; grpc: {INSTALL}.")
     flags.DEFINE_string("image", None, "The picture to edit: JPEG, PNG or WebP.", required=True)
     flags.DEFINE_string("text", None, "What it should show, e.g. 'this flower has purple petals'.", required=True)
-    flags.DEFINE_string("out", None, "PNG to write; of several NAME.png becomes NAME_1.png, NAME_2.png ...",
+    flags.DEFINE_string("out", None, "Picture to write, .jpg of a JPEG, else .png; of several NAME.png becomes "
+                        "NAME_1.png, NAME_2.png ...",
                         required=True)  # fmt: skip
     flags.DEFINE_integer("seed", 0, "0: the mean edit; any other: another edit each.",
                          lower_bound=-(2**31), upper_bound=2**31 - 64)  # fmt: skip
@@ -41,13 +42,16 @@ def define_flags() -> None:
     flags.DEFINE_float("timeout", 60.0, "Seconds to wait for the answer.", lower_bound=0.001)
 
 
+JPEG = b"\xff\xd8\xff"  # how one begins
+
+
 class Failed(ValueError):
     """The server did not give the pictures; the message says why, in one line."""
 
 
 def edit(address: str, protocol: str, image: bytes, text: str, seeds: list[int], *, model: str = MODEL,
          timeout: float = 60.0) -> list[bytes]:  # fmt: skip
-    """PNG bytes, one a seed. Raises: Failed."""
+    """The edited picture at its own size, one file a seed: JPEGs of a JPEG, else PNGs. Raises: Failed."""
     count = len(seeds)
     inputs = {"image_bytes": [image] * count, "text": [text] * count, "seed": seeds}
     return _ask(address, protocol, model, "serving_default", inputs, timeout)
@@ -55,13 +59,13 @@ def edit(address: str, protocol: str, image: bytes, text: str, seeds: list[int],
 
 def interpolate(address: str, protocol: str, image: bytes, text: str, to_text: str, steps: int, seed: int = 0, *,
                 model: str = MODEL, timeout: float = 60.0) -> list[bytes]:  # fmt: skip
-    """PNG bytes, `steps` of them, from `text` to `to_text`. Raises: Failed."""
+    """PNG bytes, `steps` of them, from `text` to `to_text`, as small as the network works. Raises: Failed."""
     inputs = {"image_bytes": [image], "text": [text], "to_text": [to_text], "steps": [steps], "seed": [seed]}
     return [png for png in _ask(address, protocol, model, "interpolate", inputs, timeout)[0] if png]
 
 
 def _ask(address: str, protocol: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
-    """`png_bytes` of the answer, as nested lists."""
+    """The encoded pictures of the answer, as nested lists."""
     ask = _rest if protocol == "rest" else _grpc
     return ask(address, model, signature, inputs, timeout)
 
@@ -146,12 +150,13 @@ def _grpc(address: str, model: str, signature: str, inputs: dict[str, list], tim
             if code == grpc.StatusCode.UNAVAILABLE:
                 raise Failed(_down(address, message)) from error
             raise Failed(f"{address} refuses the request: {_told(message)} ({code.name})") from error
-    if "png_bytes" not in answer.outputs:
+    output = "png_bytes" if signature == "interpolate" else "image_bytes"
+    if output not in answer.outputs:
         names = ", ".join(sorted(answer.outputs)) or "nothing"
-        raise Failed(f"{address} answers, but sends no png_bytes: it has {names}")
+        raise Failed(f"{address} answers, but sends no {output}: it has {names}")
     import tensorflow as tf  # not above: where the package is missing, that is told without starting TensorFlow
 
-    return tf.make_ndarray(answer.outputs["png_bytes"]).tolist()
+    return tf.make_ndarray(answer.outputs[output]).tolist()
 
 
 def _told(message: str) -> str:
@@ -180,12 +185,14 @@ def _late(address: str, timeout: float) -> str:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
-    if not values.out.lower().endswith(".png"):
-        raise ValueError(f"--out={values.out!r}: the server sends PNGs, so the name must end in .png")
     if not values.text.strip():
         raise ValueError("--text is empty; say what the picture should show")
     with open(values.image, "rb") as file:
         image = file.read()
+    jpeg = image.startswith(JPEG) and values.to_text is None
+    if not values.out.lower().endswith((".jpg", ".jpeg") if jpeg else ".png"):
+        kind, ending = ("a JPEG of this JPEG", ".jpg") if jpeg else ("PNGs here", ".png")
+        raise ValueError(f"--out={values.out!r}: the server sends {kind}, so the name must end in {ending}")
     if values.protocol == "grpc" and importlib.util.find_spec("tensorflow_serving"):
         commands.start_tensorflow()  # quietly, since the messages import it
     common = {"model": values.model, "timeout": values.timeout}

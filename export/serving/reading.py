@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from data import geometry, pipeline
+from data import geometry
 
 MAX_PIXELS = 25_000_000  # of a picture; decoded, it takes 75 MB
 MAX_ROWS = 64  # of a request
@@ -61,26 +61,45 @@ def in_range(name: str, image: tf.Tensor) -> tf.Operation:
     return require_rows(largest <= 1.001, f"{name} has values outside of [-1, 1]; make it pixels / 127.5 - 1")
 
 
-def images(encoded: tf.Tensor, image_size: int, load_size: int) -> tf.Tensor:
-    """Pictures as the generator takes them, [B, S, S, 3] float32 in [-1, 1], of JPEG, PNG or WebP bytes [B].
+def each(
+    encoded: tf.Tensor,
+    function: Callable[..., tf.Tensor],
+    spec: tf.TensorSpec,
+    *others: tf.Tensor,
+    at_once: int = 2,
+) -> tf.Tensor:
+    """function(pixels [H, W, 3] uint8, other ...) of every row of JPEG, PNG or WebP bytes [B] and of `others` [B, ...].
 
-    Any sizes in one batch; what the command line's edit sees of the same files: a JPEG's EXIF rotation is honoured,
-    transparent parts are white, the central square is kept.
+    Any sizes in one batch; pixels as the command line's edit sees the same files: a JPEG's EXIF rotation is honoured,
+    transparent parts are white. spec: of what function gives. at_once: rows worked on, each with its decoded picture.
     Refused by row: what is none of the three, damaged, animated, over MAX_PIXELS (by its header: nothing is decoded),
-    with a side under 8 pixels or over 20 times the other, a JPEG of over MAX_SCANS scans.
+    with a side under 8 pixels or over 40 times the other, a JPEG of over MAX_SCANS scans.
     """
 
-    def row(inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        number, data = inputs
+    def row(inputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        number, data, *rest = inputs
         with tf.control_dependencies(_header_checks(number, data)):
             pixels = _attempt(_pixels, tf.identity(data), tf.zeros([0, 0, 3], tf.uint8))
         whole = require(tf.size(pixels) > 0, "row ", number, ": image_bytes is damaged, it cannot be decoded")
         with tf.control_dependencies([whole]):
-            return pipeline.centre_crop(tf.identity(pixels), image_size, load_size)
+            return function(tf.identity(pixels), *rest)
 
-    # Few rows at a time: each decoded picture may have 75 MB.
-    spec = tf.TensorSpec([image_size, image_size, 3], tf.float32)
-    return tf.map_fn(row, (tf.range(tf.size(encoded)), encoded), fn_output_signature=spec, parallel_iterations=4)
+    rows = (tf.range(tf.size(encoded)), encoded, *others)
+    return tf.map_fn(row, rows, fn_output_signature=spec, parallel_iterations=at_once)
+
+
+def small(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    """All of a picture [H, W, 3] uint8 as the network takes it, [h, w, 3] float32 in [-1, 1]: `edit.small_picture`."""
+    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+    short = tf.minimum(height, width)
+    sides = [tf.maximum(4, 4 * ((side * size + 2 * short) // (4 * short))) for side in (height, width)]
+    scaled = tf.image.resize(pixels, tf.stack(sides), antialias=True)
+    return tf.round(scaled) / 127.5 - 1.0  # rounded, as a picture that is scaled outside of a graph is
+
+
+def is_jpeg(data: tf.Tensor) -> tf.Tensor:
+    """Whether bytes begin as a JPEG."""
+    return _kinds(_head(data))[0]
 
 
 def _header_checks(number: tf.Tensor, data: tf.Tensor) -> list[tf.Operation]:
