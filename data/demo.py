@@ -1,8 +1,7 @@
 """Writes the demo set: drawn flowers with masks, petal colours and captions, in Oxford-102's folder layout.
 Must not know records, models or metrics; the evaluation has its own colour reader.
 
-The same pixels and captions on every machine and from any number of workers, see data/painter.py; the JPEG and PNG
-bytes around the pixels also depend on the installed Pillow.
+The same files from the same arguments and any number of workers; another Pillow may differ by a bit here and there.
 """
 
 import concurrent.futures
@@ -13,7 +12,6 @@ import math
 import multiprocessing
 import os
 import pathlib
-import shutil
 
 import numpy as np
 import scipy.io
@@ -21,21 +19,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from data.painter import CENTRES, COLOURS, SHAPES, Flower, draw, generator, pick, shuffled
+from simgan_tf.system import files
 
-PAINTER = 1  # raised whenever the same arguments draw another picture
-NUMBERS = {
-    4: "four",
-    5: "five",
-    6: "six",
-    7: "seven",
-    8: "eight",
-    9: "nine",
-    10: "ten",
-    11: "eleven",
-    12: "twelve",
-    13: "thirteen",
-    14: "fourteen",
-}
+PAINTER = 2  # raised whenever the same arguments draw another picture
+NUMBERS = dict(enumerate("four five six seven eight nine ten eleven twelve thirteen fourteen".split(), start=4))
 TEMPLATES = (
     "this flower has {petal} petals with a {centre} center",
     "this flower has {shape} {petal} petals and a {centre} center",
@@ -68,6 +55,7 @@ TEMPLATES = (
     "the outer petals are {petal} while the pistil is {centre}",
     "a blossom of {number} {petal} petals",
 )
+RANGES = {"images_per_class": (1, 980), "classes": (2, 102), "size": (32, 512), "seed": (0, 2**32 - 1)}
 PARTS = ("center", "stamen", "pistil")
 MAT_HEADER = b"MATLAB 5.0 MAT-file, labels of the drawn demo set".ljust(116)  # savemat writes the date here
 
@@ -111,18 +99,13 @@ def captions(flower: Flower, index: int, seed: int = 0) -> list[str]:
     index: number of the picture, from 1; with `seed` it decides templates and words.
     """
     rng = generator(seed, index, 1)
-    sentences = []
-    for template in shuffled(rng, TEMPLATES)[:10]:
-        sentences.append(
-            template.format(
-                petal=flower.colour,
-                shape=pick(rng, SHAPES[flower.shape][3]),
-                number=NUMBERS[flower.petals],
-                centre=flower.centre,
-                part=pick(rng, PARTS),
-            ).replace("a orange", "an orange")
+    fixed = {"petal": flower.colour, "number": NUMBERS[flower.petals], "centre": flower.centre}
+    return [
+        template.format(**fixed, shape=pick(rng, SHAPES[flower.shape][3]), part=pick(rng, PARTS)).replace(
+            "a orange", "an orange"
         )
-    return sentences
+        for template in shuffled(rng, TEMPLATES)[:10]
+    ]
 
 
 # ---- the folder ----
@@ -176,39 +159,22 @@ def _already_there(root: pathlib.Path, arguments: dict) -> bool:
     return True
 
 
-def write(
-    raw_dir: str,
-    images_per_class: int = 48,
-    classes: int = 102,
-    size: int = 96,
-    seed: int = 0,
-    workers: int | None = None,
-) -> None:
+def write(raw_dir: str, images_per_class: int = 48, classes: int = 102, size: int = 96, seed: int = 0,
+          workers: int | None = None) -> None:  # fmt: skip
     """Writes the demo set to `raw_dir`, or says that the same set is already there.
 
     size: side of the square pictures in pixels. workers: processes, which change no byte; None means one for each
     processor, and one alone for a small set.
     Raises: ValueError for an argument out of range or a `raw_dir` with other content.
     """
-    for name, value, low, high in (
-        ("images_per_class", images_per_class, 1, 980),
-        ("classes", classes, 2, 102),
-        ("size", size, 32, 512),
-        ("seed", seed, 0, 2**32 - 1),
-    ):
-        if not low <= value <= high:
-            raise ValueError(f"{name}={value} must be from {low} to {high}.")
+    arguments = {"images_per_class": images_per_class, "classes": classes, "size": size, "seed": seed}
+    for name, (low, high) in RANGES.items():
+        if not low <= arguments[name] <= high:
+            raise ValueError(f"{name}={arguments[name]} must be from {low} to {high}.")
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers} must be 1 or more, or None for one a processor.")
-    root = pathlib.Path(raw_dir)
-    arguments = {
-        "painter": PAINTER,
-        "images_per_class": images_per_class,
-        "classes": classes,
-        "size": size,
-        "seed": seed,
-    }
-    if _already_there(root, arguments):
+    arguments["painter"] = PAINTER
+    if _already_there(pathlib.Path(raw_dir), arguments):
         print(f"{raw_dir}: this demo set is already there.")
         return
     kinds = flowers(classes, seed)
@@ -219,28 +185,25 @@ def write(
     ]
     if workers is None:
         workers = min(os.cpu_count() or 1, math.ceil(len(jobs) / 100))
-    partial = root.with_name(f"{root.name}.partial-{os.getpid()}")
-    try:
+    with files.replacing_folder(raw_dir) as folder, tqdm(
+        total=len(jobs), desc="drawing", unit="picture", disable=len(jobs) < 100
+    ) as progress:
+        partial = pathlib.Path(folder)
         for name in ("jpg", "masks", *(f"text_c10/class_{number:05d}" for number in range(1, classes + 1))):
             (partial / name).mkdir(parents=True)
-        paint = functools.partial(_paint, folder=str(partial), size=size, seed=seed)
-        with tqdm(total=len(jobs), desc="drawing", unit="picture", disable=len(jobs) < 100) as progress:
-            if workers == 1:
-                for job in jobs:
-                    paint(job)
+        paint = functools.partial(_paint, folder=folder, size=size, seed=seed)
+        if workers == 1:
+            for job in jobs:
+                paint(job)
+                progress.update()
+        else:
+            # spawn: forking a process that runs threads, as TensorFlow's, can hang
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+                for _ in pool.map(paint, jobs, chunksize=16):
                     progress.update()
-            else:
-                # spawn: forking a process that runs threads, as TensorFlow's, can hang
-                context = multiprocessing.get_context("spawn")
-                with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-                    for _ in pool.map(paint, jobs, chunksize=16):
-                        progress.update()
         _write_tables(partial, jobs, classes, seed)
         (partial / "demo.json").write_text(json.dumps(arguments) + "\n")
-        os.replace(partial, root)
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial)
 
 
 def _write_tables(root: pathlib.Path, jobs: list[tuple[int, int, Flower]], classes: int, seed: int) -> None:
