@@ -191,7 +191,7 @@ def test_memory_beside_the_photograph():
     carry.carry(photo, small, edited)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < photo.nbytes + 700 * 128 * 192 + 10e6
+    assert peak < photo.nbytes + 600 * 128 * 192 + 10e6
 
 
 @pytest.mark.parametrize(
