@@ -30,7 +30,7 @@ def carry(photo: np.ndarray, small: np.ndarray, edited: np.ndarray) -> np.ndarra
     photo: [H, W, 3] uint8.   small, edited: [h, w, 3] float32 in [-1, 1], the photograph as the generator saw it,
     which is all of it, and what it made of that.   Of any sizes; an edit that changes nothing gives the photograph.
     small + s (edited - small) as `edited` gives s of the change, exactly.
-    Memory beside the two photographs: 400 bytes a small pixel and a few rows.
+    Memory beside the two photographs: 550 bytes a small pixel and a few rows.
     Raises: ValueError for other shapes or types, or where `edited` is not finite.
     """
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
@@ -39,28 +39,70 @@ def carry(photo: np.ndarray, small: np.ndarray, edited: np.ndarray) -> np.ndarra
         raise ValueError(f"small is {small.shape}, edited {edited.shape}; both must be [h, w, 3].")
     if not (np.isfinite(small).all() and np.isfinite(edited).all()):
         raise ValueError("small or edited has values that are not finite: the model gave no picture.")
-    return _apply(photo, fit(small, edited))
+    return apply(photo, fit(small, edited))
 
 
-def fit(small: np.ndarray, edited: np.ndarray) -> np.ndarray:
+def fit(
+    small: np.ndarray, edited: np.ndarray, smooth: int = SMOOTH, radius: int = RADIUS, epsilon: float = EPSILON
+) -> np.ndarray:
     """The change of colours at every small pixel, [h, w, 4, 3] float32: three rows of slopes A and one of offsets b.
 
-    What changes about a colour x in [-1, 1] is  d(x) = x A + b.  In each window of 2 RADIUS + 1 pixels
-        A = (cov(x, x) + EPSILON 1)^-1 cov(x, d),   b = mean(d) - mean(x) A,   d = edited - small,
+    What changes about a colour x in [-1, 1] is  d(x) = x A + b.  In each window of 2 radius + 1 pixels
+        A = (cov(x, x) + epsilon 1)^-1 cov(x, d),   b = mean(d) - mean(x) A,   d = edited - small,
     and a pixel gets the mean A and b of the windows that it is in. Windows end at the picture's edges.
     Source: He et al., Guided Image Filtering (2013), Eq. 14-16, and Fast Guided Filter (2015) for the low resolution.
     Differs: the change is fitted, not the edited picture, so that where nothing can be fitted the photograph's detail
-    stays as it is, not flat; both pictures go through a mean of 2 SMOOTH + 1 pixels first: the generator blurs, which
+    stays as it is, not flat; both pictures go through a mean of 2 smooth + 1 pixels first: the generator blurs, which
     would be fitted as less contrast, and it leaves patterns of a pixel or two.
     """
     x, d = small.astype(np.float64), edited.astype(np.float64) - small
-    x, d = _mean(x, SMOOTH), _mean(d, SMOOTH)
-    mean_x, mean_d = _mean(x, RADIUS), _mean(d, RADIUS)
-    cov_xx = _mean(x[..., :, None] * x[..., None, :], RADIUS) - mean_x[..., :, None] * mean_x[..., None, :]
-    cov_xd = _mean(x[..., :, None] * d[..., None, :], RADIUS) - mean_x[..., :, None] * mean_d[..., None, :]
-    slopes = np.linalg.solve(cov_xx + EPSILON * np.eye(3), cov_xd)  # [h, w, 3, 3]
+    x, d = _mean(x, smooth), _mean(d, smooth)
+    mean_x, mean_d = _mean(x, radius), _mean(d, radius)
+    cov_xx = _mean(x[..., :, None] * x[..., None, :], radius) - mean_x[..., :, None] * mean_x[..., None, :]
+    cov_xd = _mean(x[..., :, None] * d[..., None, :], radius) - mean_x[..., :, None] * mean_d[..., None, :]
+    slopes = np.linalg.solve(cov_xx + epsilon * np.eye(3), cov_xd)  # [h, w, 3, 3]
     offsets = mean_d[..., None, :] - mean_x[..., None, :] @ slopes  # [h, w, 1, 3]
-    return _mean(np.concatenate([slopes, offsets], axis=2), RADIUS).astype(np.float32)
+    return _mean(np.concatenate([slopes, offsets], axis=2), radius).astype(np.float32)
+
+
+def apply(photo: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """The photograph [H, W, 3] uint8, changed by what `fit` gave.
+
+    maps: [h, w, 4, 3], interpolated linearly between the centres of the small pixels. The photograph's rows between two
+    rows of these go together: both are drawn out to the photograph's width once.
+    """
+    h, w = maps.shape[:2]
+    height, width = photo.shape[:2]
+    # In pixels p = 127.5 (x + 1) the change is p A + 127.5 (b - sum of A's rows); by plane: [h, 4, 3, w].
+    planes = maps.transpose(0, 2, 3, 1).copy()
+    planes[:, 3] = 127.5 * (planes[:, 3] - planes[:, :3].sum(axis=1))
+    upper, lower, down = _between(h, height)
+    left, right, across = _between(w, width)
+
+    @functools.lru_cache(maxsize=2)
+    def drawn_out(row: int) -> np.ndarray:  # [4, 3, W]
+        plane = planes[row]
+        return plane[..., left] + across * (plane[..., right] - plane[..., left])
+
+    result = np.empty_like(photo)
+    ends = [*(np.flatnonzero(np.diff(upper)) + 1), height]
+    top = 0
+    for bottom in ends:
+        above, t = drawn_out(upper[top]), down[top:bottom, None]
+        step = drawn_out(lower[top]) - above
+        pixels = photo[top:bottom].transpose(2, 0, 1).astype(np.float32, order="C")  # [3, rows, W]
+        for c in range(3):
+            value = t * step[3, c]
+            value += above[3, c] + np.float32(0.5)  # the cast to integers cuts off
+            value += pixels[c]
+            for k in range(3):
+                slope = t * step[k, c]
+                slope += above[k, c]
+                slope *= pixels[k]
+                value += slope
+            result[top:bottom, :, c] = np.clip(value, 0, 255, out=value)
+        top = bottom
+    return result
 
 
 def require_box(photo: np.ndarray, box: Box) -> Box:
@@ -105,45 +147,6 @@ def _fade(side: int, border: float, first: bool, last: bool) -> np.ndarray:
     return share
 
 
-def _apply(photo: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """The photograph changed by maps [h, w, 4, 3], which are interpolated linearly between the small pixels' centres.
-
-    The rows between two rows of small pixels go together: both of those are drawn out to the photograph's width once.
-    """
-    h, w = maps.shape[:2]
-    height, width = photo.shape[:2]
-    # In pixels p = 127.5 (x + 1) the change is p A + 127.5 (b - sum of A's rows); by plane: [h, 4, 3, w].
-    planes = maps.transpose(0, 2, 3, 1).copy()
-    planes[:, 3] = 127.5 * (planes[:, 3] - planes[:, :3].sum(axis=1))
-    upper, lower, down = _between(h, height)
-    left, right, across = _between(w, width)
-
-    @functools.lru_cache(maxsize=2)
-    def drawn_out(row: int) -> np.ndarray:  # [4, 3, W]
-        plane = planes[row]
-        return plane[..., left] + across * (plane[..., right] - plane[..., left])
-
-    result = np.empty_like(photo)
-    ends = [*(np.flatnonzero(np.diff(upper)) + 1), height]
-    top = 0
-    for bottom in ends:
-        above, t = drawn_out(upper[top]), down[top:bottom, None]
-        step = drawn_out(lower[top]) - above
-        pixels = photo[top:bottom].transpose(2, 0, 1).astype(np.float32, order="C")  # [3, rows, W]
-        for c in range(3):
-            value = t * step[3, c]
-            value += above[3, c] + np.float32(0.5)  # the cast to integers cuts off
-            value += pixels[c]
-            for k in range(3):
-                slope = t * step[k, c]
-                slope += above[k, c]
-                slope *= pixels[k]
-                value += slope
-            result[top:bottom, :, c] = np.clip(value, 0, 255, out=value)
-        top = bottom
-    return result
-
-
 def _between(count: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of `length` pixels over `count` larger ones: the one whose centre is before, the one after, share of the latter.
 
@@ -157,11 +160,12 @@ def _between(count: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 def _mean(values: np.ndarray, radius: int) -> np.ndarray:
     """Mean over squares of 2 radius + 1 pixels of [h, w, ...], of what of them lies inside of the picture."""
     for axis in (0, 1):
-        length = values.shape[axis]
-        first = np.maximum(np.arange(length) - radius, 0)
-        last = np.minimum(np.arange(length) + radius + 1, length)
-        sums = np.cumsum(values, axis=axis)
-        sums = np.concatenate([np.zeros_like(sums.take([0], axis)), sums], axis)
-        count = (last - first).reshape([-1 if i == axis else 1 for i in range(values.ndim)])
-        values = (sums.take(last, axis) - sums.take(first, axis)) / count
+        lines = np.moveaxis(values, axis, 0)
+        sums, count = lines.copy(), np.ones(len(lines))
+        for step in range(1, radius + 1):
+            for to, of in ((np.s_[step:], np.s_[:-step]), (np.s_[:-step], np.s_[step:])):
+                sums[to] += lines[of]
+                count[to] += 1
+        sums /= count.reshape(-1, *[1] * (values.ndim - 1))
+        values = np.moveaxis(sums, 0, axis)
     return values
