@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from export.serving import carrying
 from simgan_tf import carry
-from tests.conftest import ROOT
+from tests.tiny import ROOT
 
 SIZES = {  # height, width of a photograph and of its small picture
     "usual": (90, 141, 16, 24),

@@ -350,6 +350,8 @@ def from_installed(installed, folder, *arguments):
     return done.stdout
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_installed_edit(installed, tmp_path):
     pixels, _ = painter.draw(demo.flowers()[3], 1, 40)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -359,6 +361,8 @@ def test_installed_edit(installed, tmp_path):
     assert "wrote b.png: the source and 4 edits, by tiny at step 7" in said and (tmp_path / "b.png").is_file()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_installed_page(installed, tmp_path, litert_dir):
     """One command from a model without a .tflite to a page with one, which nothing is left of in the package."""
     before = content(os.path.join(installed, "simgan_tf", "pretrained"))
@@ -372,6 +376,8 @@ def test_installed_page(installed, tmp_path, litert_dir):
     assert content(os.path.join(installed, "simgan_tf", "pretrained")) == before
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_page_with_photographs(packed, tmp_path, litert_dir):
     """The .tflite of another run may be taken; the photographs bring the file that names their authors."""
     made = tmp_path / "made"
@@ -386,6 +392,8 @@ def test_page_with_photographs(packed, tmp_path, litert_dir):
     assert (site / "site.json").is_file()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_installed_export(installed, tmp_path):
     """Into the current folder, since the package may not be writable."""
     said = from_installed(installed, tmp_path, os.path.join(installed, "run_export.py"), "--pretrained=tiny",

@@ -20,8 +20,8 @@ RED, BLUE = "this flower has red petals", "this flower has blue petals"
 
 
 @pytest.fixture(scope="module")
-def editor(served_editor) -> Editor:
-    return served_editor
+def editor(untrained) -> Editor:
+    return untrained
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,9 @@ def test_a_failing_warm_up_is_seen(tmp_path, editor, directory, session):
     assert checks.warmup(session) == 4
 
 
-@pytest.mark.parametrize("kind", ["kiros", pytest.param("char_cnn_rnn", marks=pytest.mark.slow)])
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kiros", "char_cnn_rnn"])
 def test_other_text_encoders(tmp_path, kind):
     """Words between spaces, and characters, which need no vocabulary; refusals included."""
     editor = Editor(make_run(str(tmp_path / "run"), other_encoder(kind)))
