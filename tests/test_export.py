@@ -135,7 +135,7 @@ def test_other_text_encoders(tmp_path, kind, packed):
 
 def test_a_changed_variable_fails_parity(exported, editor):
     """One moving variance of 8 values, 10 % off in the live model: each file is seen to differ, with the numbers."""
-    variance = editor.method.generator.norm2.variance
+    variance = editor.method.generator.conv2.norm.variance
     kept = variance.numpy()
     variance.assign(kept * 1.1)
     changed = parity.cases(editor)

@@ -274,7 +274,7 @@ def test_ops_of_python_are_seen(tmp_path, directory):
 
 def test_a_changed_variable_fails_parity(directory, editor, inputs):
     """One moving variance of 8 values, 10 % off in the live model: the export is seen to differ, with the numbers."""
-    variance = editor.method.generator.norm2.variance
+    variance = editor.method.generator.conv2.norm.variance
     kept = variance.numpy()
     variance.assign(kept * 1.1)
     changed = parity.cases(editor)
