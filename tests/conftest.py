@@ -86,26 +86,34 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served_editor(tmp_path_factory):
-    """The Editor of a tiny untrained run."""
-    from simgan_tf.edit import Editor
-
-    return Editor(make_run(str(tmp_path_factory.mktemp("run")), vse_encoder()))
+def untrained_run(tmp_path_factory) -> str:
+    """A tiny run whose weights are random."""
+    return make_run(str(tmp_path_factory.mktemp("run")), vse_encoder())
 
 
 @pytest.fixture(scope="session")
-def served(served_editor, tmp_path_factory) -> str:
-    """Its SavedModel with the files of a server, written, then moved to another folder: FOLDER/simgan/7."""
-    from export import saved_model
-    from export.serving import deployment
+def untrained(untrained_run):
+    """Its Editor."""
+    from simgan_tf.edit import Editor
 
-    first, moved = tmp_path_factory.mktemp("first"), tmp_path_factory.mktemp("moved")
-    path = first / "simgan" / "7"
-    path.parent.mkdir()
-    saved_model.write(served_editor, str(path))
-    deployment.write(served_editor, str(path))
-    first.rename(moved / "elsewhere")
-    return str(moved / "elsewhere" / "simgan" / "7")
+    return Editor(untrained_run)
+
+
+@pytest.fixture(scope="session")
+def exported(untrained_run, tmp_path_factory) -> str:
+    """A whole export of it with the .tflite of floats alone, then moved to another folder."""
+    from export import export_run
+
+    first, moved = (tmp_path_factory.mktemp(name) / name for name in ("first", "moved"))
+    export_run.export(untrained_run, str(first), list(export_run.FORMATS), None, "tests", ["float32"])
+    first.rename(moved)
+    return str(moved)
+
+
+@pytest.fixture(scope="session")
+def served(exported) -> str:
+    """The SavedModel in it, beside whose folder the files of a server stand: FOLDER/simgan/7."""
+    return os.path.join(exported, "saved_model", "simgan", "7")
 
 
 @pytest.fixture(scope="session")

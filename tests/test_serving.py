@@ -233,9 +233,9 @@ def test_grpc_says_what_to_install(without_the_package, addresses, picture):
     assert len(client.edit(addresses["rest"], "rest", picture, RED, [0])) == 1
 
 
-def test_an_export_says_that_it_has_no_warm_up(without_the_package, served_editor, served, tmp_path, capsys):
+def test_an_export_says_that_it_has_no_warm_up(without_the_package, untrained, served, tmp_path, capsys):
     """Everything else is written; the check counts no request."""
-    deployment.write(served_editor, str(tmp_path / "simgan" / "7"))
+    deployment.write(untrained, str(tmp_path / "simgan" / "7"))
     assert "no warm-up requests, which need tensorflow-serving-api: pip install" in capsys.readouterr().out
     assert sorted(os.listdir(tmp_path)) == ["batching_parameters.txt", "docker-compose.yml", "models.config"]
     session = checks.Session(served)

@@ -26,20 +26,21 @@ from export import (
     variants,
 )
 from simgan_tf.edit import Editor
-from tests.tiny import ROOT, make_run, other_encoder, vse_encoder
+from tests.tiny import ROOT, make_run, other_encoder
 
 NAMES = {name: value for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 TYPES = {schema.TensorType.FLOAT32: "float32", schema.TensorType.FLOAT16: "float16", schema.TensorType.INT8: "int8"}
 
 
 @pytest.fixture(scope="module")
-def run_dir(tmp_path_factory) -> str:
-    return make_run(str(tmp_path_factory.mktemp("run")), vse_encoder(phi_scale=1.5))
+def editor(untrained) -> Editor:
+    return untrained
 
 
 @pytest.fixture(scope="module")
-def editor(run_dir) -> Editor:
-    return Editor(run_dir)
+def plain(exported) -> str:
+    """float32 alone, for what can be said of one file; the others cost a conversion each."""
+    return os.path.join(exported, "simgan.tflite")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,8 @@ def operations(tree: schema.ModelT, *names: str) -> list[tuple[schema.SubGraphT,
             if tree.operatorCodes[operator.opcodeIndex].builtinCode in codes]  # fmt: skip
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", variants.VARIANTS)
 def test_files_are_as_their_contract(files, variant):
     """Signatures, shapes and types by the runtime's own account; batch 1; built-in operations alone."""
@@ -100,6 +103,8 @@ def test_files_are_as_their_contract(files, variant):
     assert NAMES["CUSTOM"] not in [code.builtinCode for code in tree.operatorCodes]  # Flex operations are custom ones
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 @pytest.mark.parametrize("variant, weights, activations", [
     ("float32", "float32", "float32"),
     ("float16", "float16", "float32"),
@@ -121,9 +126,10 @@ def test_numbers_of_each_variant(files, variant, weights, activations):
     assert found == {(weights, activations)}
 
 
-@pytest.mark.parametrize("skip", ["picture", "detail"])
-def test_image_skip_runs_on_a_device(tmp_path, editor, skip):
-    run_dir = make_run(str(tmp_path), editor.text_encoder, image_skip=skip, decoder="resize")
+@pytest.mark.ci
+@pytest.mark.slow
+def test_image_skip_runs_on_a_device(tmp_path, editor):
+    run_dir = make_run(str(tmp_path), editor.text_encoder, image_skip="detail", decoder="resize")
     skipping, path = Editor(run_dir), str(tmp_path / "simgan.tflite")
     tflite.write(skipping, path)
     given = {name: value[:1] for name, value in samples(editor).items()}
@@ -137,6 +143,8 @@ def test_image_skip_runs_on_a_device(tmp_path, editor, skip):
     assert np.abs(expected - plain).mean() > 0.01, "the switch does nothing here"
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_signatures_share_their_weights(files):
     """No bytes twice in a file, and every large kernel of `edit` is read by `manipulate` too."""
     for path in files.values():
@@ -153,6 +161,8 @@ def test_signatures_share_their_weights(files):
         assert used[b"edit"] and used[b"edit"] <= used[b"manipulate"]
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_weights_lie_where_vector_units_want_them(files):
     """Each buffer of 16 bytes or more begins at a multiple of 16 of the file."""
     for path in files.values():
@@ -174,6 +184,8 @@ def raw(editor, tmp_path_factory) -> bytes:
     return (folder / "raw").read_bytes()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_compact_changes_no_number(tmp_path, raw, held_out):
     """The converter's own bytes and the rewritten ones give the same bits."""
     small = compact.compact(raw)
@@ -186,6 +198,8 @@ def test_compact_changes_no_number(tmp_path, raw, held_out):
         np.testing.assert_array_equal(before[name], after[name])
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_measures(files, held_out, editor):
     """float32 agrees with the live model to rounding; the others are worse in the order of what they give up."""
     quality, figures = {}, {}
@@ -205,9 +219,9 @@ def test_measures(files, held_out, editor):
     assert table.count("\n") == 5 and str(psnr["int8"]) in table
 
 
-def test_manipulate_is_embed_and_edit(files, held_out):
+def test_manipulate_is_embed_and_edit(plain, held_out):
     """Pixels of one signature beside the rounded result of the other two: at most one step of 256 apart."""
-    interpreter = Interpreter(files["float32"])
+    interpreter = Interpreter(plain)
     embed, edit, manipulate = (interpreter.get_signature_runner(key) for key in variants.SIGNATURES)
     for i in range(4):
         image, tokens, noise = (array[i : i + 1] for array in (held_out.image, held_out.tokens, held_out.noise))
@@ -217,6 +231,8 @@ def test_manipulate_is_embed_and_edit(files, held_out):
         assert np.abs(pixels - np.round((edited + 1) * 127.5)).max() <= 1
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_picture_operations(raw):
     """3 convolutions, the join and its convolution, 2 and a sum in the unit, 2 transposed ones, a last one; twice."""
     found = [operation for operation, _ in quantise.picture_operations(schema.ModelT.InitFromPackedBuf(raw, 0))]
@@ -262,16 +278,18 @@ def test_cases_and_calibration_from_records(path):
         devices.calibration(editor, None)
 
 
-def test_a_poor_variant_is_refused(tmp_path, run_dir, monkeypatch):
+@pytest.mark.ci
+@pytest.mark.slow
+def test_a_poor_variant_is_refused(tmp_path, untrained_run, monkeypatch):
     """With a limit that no int8 reaches: one line with the figure and the way out, nothing written; --force writes."""
     monkeypatch.setattr(devices, "LEAST_PSNR", 80.0)
     out_dir, told = tmp_path / "out", ["float32", "weight_int8"]
     line = r"TFLite weight_int8 \(PSNR [45]\d\.\d dB against the live model on 32 pictures, below 80\): not exported\."
     with pytest.raises(ValueError, match=line) as refused:
-        export_run.export(run_dir, str(out_dir), ["tflite"], None, "tests", ["weight_int8"])
+        export_run.export(untrained_run, str(out_dir), ["tflite"], None, "tests", ["weight_int8"])
     assert "--force" in str(refused.value) and os.listdir(tmp_path) == []
     monkeypatch.setattr(devices, "LEAST_PSNR", 57.0)
-    report = export_run.export(run_dir, str(out_dir), ["tflite"], None, "tests", told, force=True)
+    report = export_run.export(untrained_run, str(out_dir), ["tflite"], None, "tests", told, force=True)
     assert sorted(os.listdir(out_dir)) == ["export.json", "simgan.tflite", "simgan_weight_int8.tflite"]
     written = json.loads((out_dir / "export.json").read_text())["files"]
     assert written == report["files"] and "refused" not in written["simgan.tflite"]
@@ -321,10 +339,10 @@ def example(*arguments: str, blocked: str = "") -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_example_without_tensorflow(tmp_path, files, editor):
+def test_example_without_tensorflow(tmp_path, plain, editor):
     """Run where TensorFlow, Keras, absl and our own package cannot be imported: the live model's edit, to a step."""
     source, out = picture(str(tmp_path / "in.jpg"), "RGB", (70, 50)), tmp_path / "out.png"
-    given = [f"--model={files['float32']}", f"--image={source}", f"--out={out}"]
+    given = [f"--model={plain}", f"--image={source}", f"--out={out}"]
     done = example(*given, "--text=This flower has RED petals!", blocked="tensorflow keras absl simgan_tf data scipy")
     assert done.returncode == 0, done.stderr
     assert "16x16 pixels" in done.stdout
@@ -359,14 +377,14 @@ def test_example_makes_the_same_tokens(editor, kind):
             device_example.tokenise(text, rule, words)
 
 
-def test_example_refuses_in_one_line(tmp_path, files):
+def test_example_refuses_in_one_line(tmp_path, plain):
     """What a person gives by mistake: one line, exit code 1, no file."""
     good = picture(str(tmp_path / "in.png"), "RGB", (40, 40))
     Image.new("1", (8000, 7000)).save(tmp_path / "large.png")
     Image.new("RGB", (300, 4)).save(tmp_path / "thin.png")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes((tmp_path / "in.png").read_bytes()[:90])
-    with open(files["float32"], "rb") as file:
+    with open(plain, "rb") as file:
         model = file.read()
     (tmp_path / "bare.tflite").write_bytes(model[: model.index(b"PK\x03\x04")])
     (tmp_path / "other.tflite").write_bytes(b"junk" + model[model.index(b"PK\x03\x04") :])
@@ -385,7 +403,7 @@ def test_example_refuses_in_one_line(tmp_path, files):
         ({"out": str(tmp_path / "out.tiff")}, "must end in .png or .jpg"),
         ({"seed": "-1"}, "seed=-1 must be 0 or more"),
     ):
-        given = {"model": files["float32"], "image": good, "text": "red", "out": str(tmp_path / "out.png"), **change}
+        given = {"model": plain, "image": good, "text": "red", "out": str(tmp_path / "out.png"), **change}
         done = example(*(f"--{name}={value}" for name, value in given.items()))
         assert done.returncode == 1 and done.stdout == "", message
         assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

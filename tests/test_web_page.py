@@ -25,7 +25,9 @@ from tests.tiny import CONFIG, make_run, vse_encoder
 EDITED = "return document.querySelector('#status').textContent.startsWith('Edited')"
 ENTER, TAB, SHIFT = "\ue007", "\ue004", "\ue008"  # WebDriver's names of keys
 
-pytestmark = pytest.mark.skipif(bool(chromium.missing()), reason=str(chromium.missing()))
+pytestmark = [
+    pytest.mark.ci, pytest.mark.slow, pytest.mark.skipif(bool(chromium.missing()), reason=str(chromium.missing()))
+]
 
 
 @pytest.fixture(scope="module")

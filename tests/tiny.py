@@ -82,9 +82,9 @@ WORDS = ["this", "flower", "has", "red", "blue", "petals", "yellow", "the", "of"
 STEP = 7
 
 
-def vse_encoder(phi_scale: float = 1.0) -> TextEncoder:
+def vse_encoder() -> TextEncoder:
     """A trained encoder's kind, with random weights."""
-    return random_encoder(WORDS, dim=6, length=9, phi_scale=phi_scale)
+    return random_encoder(WORDS, dim=6, length=9, phi_scale=1.5)
 
 
 def other_encoder(kind: str) -> encoders.TextEncoder:
