@@ -150,6 +150,7 @@ def test_commands_name_real_flags(line, monkeypatch):
     for name in [name for name in dir(flags) if name.startswith("DEFINE_")]:
         monkeypatch.setattr(flags, name, functools.partial(getattr(flags, name), flag_values=values))
     monkeypatch.setattr(flags, "adopt_module_key_flags", lambda module: None)
+    monkeypatch.setattr("sys.argv", [name, *arguments])  # the preset there decides which flags a training has
     module.define_flags()
     values([name, *arguments])  # raises where a flag is unknown, a value refused or a required one missing
 
