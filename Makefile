@@ -6,7 +6,7 @@ BIN = .venv/bin
 # One thread of TensorFlow's each, so that two workers fill two cores.
 PYTEST = TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test slow ci lint clean
+.PHONY: demo test slow ci lint docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m data.build --dataset=demo --raw_dir=$(RUN)/raw --out_dir=$(RUN)/records
@@ -39,6 +39,9 @@ ci: .venv/ready lint
 
 lint: .venv/ready
 	$(BIN)/ruff check .
+
+docs: .venv/ready  # the page that is made of the code
+	$(BIN)/python -m tests.deviations
 
 # Any of Python 3.10 to 3.13.
 .venv/ready: requirements.txt
