@@ -221,7 +221,8 @@ def test_refused_values(run_dir, tmp_path, monkeypatch):
     pack.pack(run_dir, str(out))
     before = content(out)
     monkeypatch.setattr(pack, "LIMITS", (0.05, 1e-9))
-    with pytest.raises(ValueError, match=r"float16: differs from the live model by .* on average .*; allowed are 5e-02 and 1e-09"):
+    said = r"float16: differs from the live model by .* on average .*; allowed are 5e-02 and 1e-09"
+    with pytest.raises(ValueError, match=said):
         pack.pack(run_dir, str(out))
     monkeypatch.undo()
     copy = tmp_path / "run"

@@ -258,12 +258,10 @@ class SIMGAN:
         }  # fmt: skip
 
     def average(self, step: tf.Tensor) -> None:
-        """Moves the averaged generator, where there is one, towards G."""
         if self.config.ema_decay:
             steps.move_average(self.config, self.network, self.generator, step)
 
     def restart_average(self) -> None:
-        """Sets the averaged generator, where there is one, to G as it is."""
         if self.config.ema_decay:
             steps.copy_weights(self.generator, to=self.network)
 
