@@ -6,7 +6,7 @@ BIN = .venv/bin
 # One thread of TensorFlow's each, so that two workers fill two cores.
 PYTEST = TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test slow ci lint docs clean
+.PHONY: demo test slow lint docs clean
 
 demo: .venv/ready
 	$(BIN)/python -m data.build --dataset=demo --raw_dir=$(RUN)/raw --out_dir=$(RUN)/records
@@ -27,15 +27,12 @@ demo: .venv/ready
 	@echo "  $(RUN)/results.json               the numbers"
 	@echo "  $(RUN)/export/                    saved_model/ and five .tflite files, with export.json"
 
+# Where CI=true, also those of the slow ones that are marked ci.
 test: .venv/ready lint
-	$(PYTEST)
+	$(PYTEST) $(if $(CI),--ci)
 
 slow: .venv/ready
 	$(PYTEST) --slow
-
-# The fast tests, and of the slow ones those marked ci.
-ci: .venv/ready lint
-	$(PYTEST) --ci
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -265,8 +265,7 @@ class SIMGAN:
         if self.config.ema_decay:
             steps.copy_weights(self.generator, to=self.network)
 
-    # What others may ask of it
-
+    # What others ask of it
     def variables(self) -> dict[str, list[tf.Variable]]:
         """Everything a checkpoint must hold, as raw variables by part."""
         return {name: steps.raw_variables(part) for name, part in self.parts.items()}
