@@ -72,6 +72,14 @@ class Browser:
         actions += [{"type": "keyUp", "value": key} for key in reversed(keys)]
         self._call("POST", "/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
+        """A "mouse" or a finger ("touch") put down at one point of the window, drawn to another and let go."""
+        points = [{"type": "pointerMove", "duration": 50 if i else 0, "x": round(x), "y": round(y)}
+                  for i, (x, y) in enumerate((start, end))]  # fmt: skip
+        actions = [points[0], {"type": "pointerDown", "button": 0}, points[1], {"type": "pointerUp", "button": 0}]
+        pointer = {"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": actions}
+        self._call("POST", "/actions", {"actions": [pointer]})
+
     def run(self, script: str, *values):
         """What the script returns, awaited."""
         return self._call("POST", "/execute/sync", {"script": script, "args": list(values)})

@@ -1,5 +1,6 @@
 """The page of export/web: its modules in node against Python's numbers, its build and its server."""
 
+import io
 import json
 import math
 import os
@@ -14,13 +15,12 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageCms, PngImagePlugin
 
-from data import pipeline
 from data.captions import ALPHABET
 from export.web import __main__ as web
 from export.web import litert, serve
-from simgan_tf import configs
-from simgan_tf.system import pictures
+from simgan_tf import carry, configs
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
 from tests.tiny import ROOT, refused, run, start
@@ -48,6 +48,7 @@ def node(script: str, value: object) -> object:
     whole = f"""
         import {{ readFileSync }} from "node:fs";
         import * as pixels from {json.dumps((PAGE / "pixels.js").as_uri())};
+        import {{ withProfile }} from {json.dumps((PAGE / "profile.js").as_uri())};
         import {{ makeTokeniser }} from {json.dumps((PAGE / "words.js").as_uri())};
         const value = JSON.parse(readFileSync(0, "utf8"));
         let answer;
@@ -120,17 +121,19 @@ def test_unknown_tokenisation_in_javascript():
 
 
 @pytest.mark.parametrize(
-    "height, width, size, load_size, strip",
-    [(96, 96, 64, 76, 256), (37, 61, 16, 20, 5), (61, 37, 16, 20, 7), (20, 25, 16, 20, 256), (300, 199, 64, 76, 64),
-     (8, 160, 16, 20, 3), (11, 9, 16, 16, 256)],
+    "height, width, size, strip",
+    [(96, 96, 64, 256), (37, 61, 16, 5), (61, 37, 16, 7), (20, 25, 16, 256), (300, 199, 64, 64), (8, 160, 16, 3),
+     (11, 9, 16, 256), (16, 16, 16, 4)],
 )  # fmt: skip
-def test_preparation_in_javascript(height, width, size, load_size, strip):
-    """Smaller, larger, equal, upright, lying; noise, so that every pixel's weight shows. Float32 rounding apart."""
+def test_preparation_in_javascript(height, width, size, strip):
+    """Smaller, larger, equal, upright, lying, of the size that Python gives it; noise, so that every pixel's weight
+    shows. Float32 rounding apart."""
     pixels = np.random.default_rng(0).integers(0, 256, [height, width, 3], np.uint8)
-    expected = pipeline.centre_crop(tf.constant(pixels), size, load_size).numpy()
+    small = carry.small_size(height, width, size)
+    expected = tf.image.resize(pixels.astype(np.float32), small, antialias=True).numpy() / 127.5 - 1
     found = node(
         """
-        const { pixels: rgb, height, width, size, load, strip } = value;
+        const { pixels: rgb, height, width, size, strip } = value;
         const readRows = (top, bottom) => {
           const rgba = new Uint8ClampedArray((bottom - top) * width * 4).fill(255);
           for (let i = 0; i < (bottom - top) * width; i++) {
@@ -138,27 +141,52 @@ def test_preparation_in_javascript(height, width, size, load_size, strip):
           }
           return rgba;
         };
-        answer = Array.from(pixels.prepare(readRows, width, height, size, load, strip));
+        const { w, h } = pixels.smallSize(width, height, size);
+        answer = [h, w, Array.from(pixels.prepare(readRows, width, height, w, h, strip))];
         """,
-        {"pixels": pixels.ravel().tolist(), "height": height, "width": width, "size": size, "load": load_size,
-         "strip": strip},
-    )  # fmt: skip
-    np.testing.assert_allclose(np.reshape(found, [size, size, 3]), expected, atol=2e-4)  # 0.03 of an 8-bit step
+        {"pixels": pixels.ravel().tolist(), "height": height, "width": width, "size": size, "strip": strip},
+    )
+    assert tuple(found[:2]) == small
+    np.testing.assert_allclose(np.reshape(found[2], [*small, 3]), expected, atol=2e-4)  # 0.03 of an 8-bit step
 
 
-def test_pixels_for_the_canvas():
-    """As simgan_tf.system.pictures rounds them; opaque; and no picture of values that are not numbers."""
-    image = np.random.default_rng(0).uniform(-1.1, 1.1, [5, 3]).astype(np.float32)
-    image[0] = [-1, 0.999, 1]
-    found = np.array(node("answer = Array.from(pixels.toPixels(value));", image.ravel().tolist())).reshape([5, 4])
-    np.testing.assert_array_equal(found[:, :3], pictures.to_pixels(image))
-    assert (found[:, 3] == 255).all()
-    said = node("try { pixels.toPixels([0, NaN, 0]); } catch (error) { answer = error.message; }", None)
-    assert "not numbers" in said
+@pytest.mark.parametrize(
+    "length, starts", [(16, [0]), (20, [0, 4]), (32, [0, 16]), (36, [0, 8, 20]), (64, [0, 16, 32, 48])]
+)
+@pytest.mark.parametrize("lying", [True, False])
+def test_squares_in_javascript(length, starts, lying):
+    """Each square is edited where it stands: of an edit by the square's number, the mixed ones tell the shares.
+
+    Along 20 pixels two squares of 16 overlap by 12: the second one's share is 0 in the first 4, then (i + 0.5) / 12.
+    """
+    shape = (16, length, 3) if lying else (length, 16, 3)
+    image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    squares, edited = node(
+        """
+        const squares = [];
+        const edit = async (square) => {
+          squares.push([...square]);
+          return square.map((each) => squares.length);
+        };
+        const { image, w, h } = value;
+        answer = [squares, [...await pixels.editInSquares(Float32Array.from(image), w, h, 16, edit)]];
+        """,
+        {"image": image.ravel().tolist(), "w": shape[1], "h": shape[0]},
+    )
+    for square, first in zip(squares, starts, strict=True):
+        expected = image[:, first : first + 16] if lying else image[first : first + 16]
+        np.testing.assert_array_equal(np.reshape(square, [16, 16, 3]), expected)
+    line = np.ones(length)
+    for before, first in zip(starts, starts[1:], strict=False):
+        overlap = before + 16 - first
+        line[first : first + overlap] += (np.arange(overlap) + 0.5) / max(overlap, 1)
+        line[first + overlap :] += 1
+    line = line[None, :, None] if lying else line[:, None, None]
+    np.testing.assert_allclose(np.reshape(edited, shape), np.broadcast_to(line, shape), rtol=1e-6)
 
 
 def test_noise_in_javascript():
-    """Number 0 is the mean; each other one is standard normal draws of its own (bounds: about four sigma)."""
+    """Number 0 is none; each other one is standard normal draws of its own (bounds: about four sigma)."""
     n = 40_000
     zero, one, again, two = node("answer = [0, 1, 1, 2].map((k) => Array.from(pixels.drawNoise(value, k)));", n)
     assert set(zero) == {0}
@@ -171,6 +199,60 @@ def test_noise_in_javascript():
 def test_mixing_in_javascript():
     script = "answer = Array.from(pixels.mix(Float32Array.of(1, 2), Float32Array.of(3, -2), 0.25));"
     assert node(script, None) == [1.5, 1]
+
+
+# ---- profile.js ----
+
+
+def with_profile(original: bytes, made: bytes) -> bytes:
+    found = node(
+        """
+        answer = Array.from(withProfile(Uint8Array.from(value[0]), Uint8Array.from(value[1])));
+        """,
+        [list(original), list(made)],
+    )
+    return bytes(found)
+
+
+def encoded(kind: str, mode: str = "RGB", seed: int = 0, **options: object) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, [20, 30, 3], np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+LONG = SRGB[:16] + b"RGB " + SRGB[20:] + bytes(150_000)  # in three segments of a JPEG
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("profile", [SRGB, LONG], ids=["short", "long"])
+def test_profile_goes_along(kind, profile):
+    """Into a file with none and in place of another, before and after other things; every pixel is as it was."""
+    exif = Image.Exif()
+    exif[0x010E] = "a flower"
+    original = encoded(kind, seed=1, icc_profile=profile, exif=exif)
+    for made in (encoded(kind), encoded(kind, icc_profile=SRGB[:400] + bytes(9)), encoded(kind, exif=exif)):
+        with Image.open(io.BytesIO(with_profile(original, made))) as picture, Image.open(io.BytesIO(made)) as before:
+            assert picture.info["icc_profile"] == profile
+            np.testing.assert_array_equal(np.asarray(picture), np.asarray(before))
+
+
+def test_gamma_goes_along():
+    gamma = PngImagePlugin.PngInfo()
+    gamma.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    with Image.open(io.BytesIO(with_profile(encoded("PNG", pnginfo=gamma), encoded("PNG")))) as picture:
+        assert picture.info["gamma"] == 1.0
+
+
+def test_profiles_that_do_not_fit():
+    """Of other colours than RGB, of another format, or none: the file stays as it is."""
+    for original, made in ((encoded("JPEG", "CMYK", icc_profile=SRGB[:16] + b"CMYK" + SRGB[20:]), encoded("JPEG")),
+                           (encoded("JPEG", "L", icc_profile=SRGB[:16] + b"GRAY" + SRGB[20:]), encoded("JPEG")),
+                           (encoded("PNG", "L", icc_profile=SRGB[:16] + b"GRAY" + SRGB[20:]), encoded("PNG")),
+                           (encoded("WEBP", icc_profile=SRGB), encoded("PNG")),
+                           (encoded("JPEG"), encoded("JPEG"))):  # fmt: skip
+        assert with_profile(original, made) == made
 
 
 # ---- the build and the server, with files in LiteRT.js's places ----

@@ -28,6 +28,21 @@ SAMPLES = 8
 SAMPLE_SIZE = 256  # pixels of a drawn sample
 PRETRAINED_VARIANT = "float16"  # half the bytes to download; the weights are stored so in any case
 CREDITS = os.path.join(edit.PRETRAINED, "samples", "README.md")  # of the photographs beside it
+SENTENCES = {  # to try on the photographs of a subject; the page opens with the first of both
+    "flowers": (
+        "this flower has purple petals",
+        "this flower has bright yellow petals",
+        "this flower has red petals",
+        "the petals of this flower are pink",
+        "this flower has white petals",
+    ),
+    "birds": (
+        "this bird is yellow with a yellow belly",
+        "this bird is blue with a blue belly",
+        "this bird is red with a red belly",
+        "this bird is white with a white belly",
+    ),
+}
 CONTRACT = "contract.json"  # export/tflite.py's; that module starts TensorFlow, which this command does without
 
 
@@ -90,7 +105,7 @@ def build(
             "vocabulary": vocabulary and "model/vocabulary.txt",
             "litert": litert.wanted_version(),
             "limits": _limits(),
-            "sentences": list(config.sentences),
+            "sentences": list(SENTENCES.get(subject_of(pretrained), config.sentences)),
             "samples": [],
         }
         shutil.copyfile(model, os.path.join(site, facts["model"]))
@@ -174,15 +189,16 @@ def read_packed(model: str) -> tuple[dict[str, Any], bytes | None]:
 
 
 def choose_samples(records_dir: str | None, pretrained: str | None) -> tuple[list[tuple[str, str, bytes]], str | None]:
-    """At most SAMPLES of `recorded_samples`, `photographs` and `drawn_samples`; the file that names their authors."""
+    """`recorded_samples`, else `photographs`, else `drawn_samples`; the file that names the photographs' authors."""
     if records_dir:
         return recorded_samples(records_dir), None
-    subject = (pretrained or "").rstrip("0123456789")  # flowers128 edits flowers
-    samples = photographs(subject) if subject else []
-    authors = CREDITS if samples else None
-    if not samples or subject == "flowers":
-        samples += drawn_samples()
-    return samples[:SAMPLES], authors
+    samples = photographs(subject_of(pretrained))
+    return (samples, CREDITS) if samples else (drawn_samples(), None)
+
+
+def subject_of(pretrained: str | None) -> str:
+    """What a model of this package edits: flowers128 edits flowers."""
+    return (pretrained or "").rstrip("0123456789")
 
 
 def photographs(subject: str) -> list[tuple[str, str, bytes]]:
@@ -193,7 +209,7 @@ def photographs(subject: str) -> list[tuple[str, str, bytes]]:
     for path, what, author, licence in rows:
         if os.path.dirname(path) == subject:
             with open(os.path.join(os.path.dirname(CREDITS), path), "rb") as file:
-                samples.append((os.path.basename(path), f"{what}, by {author}, {licence}, cut out", file.read()))
+                samples.append((os.path.basename(path), f"{what}, by {author}, {licence}, made smaller", file.read()))
     return samples
 
 

@@ -1,14 +1,21 @@
-// A worker that holds the model: downloads it and LiteRT.js, prepares pictures, edits them.
+// A worker that holds the model: downloads it and LiteRT.js, opens photographs, edits them at their own size, saves them.
 // Knows nothing of the page but its messages: {id, verb, value} in, {id, value} or {id, error} out, and {progress}.
 // No module: LiteRT.js loads its own script by importScripts, which modules do not have.
 
-const verbs = { start, prepare, edit };
+const verbs = { start, open, edit, save };
+const SHOWN = 2 ** 24; // pixels to show at most: some browsers' canvases on a page hold no more; saved are all
+const STRIP = 256; // rows at a time: what is read of a canvas is a copy
+const JPEG_QUALITY = 0.95;
 let site, model, parts, Tensor;
 const embeddings = new Map(); // ids -> phi, of the last sentences
+const photos = new Map(); // number -> {file, width, height, pen: of a canvas with all of it}
+let change = {}; // of the last edit: {key, maps}; its strength alone needs no model
+let result = null; // the last edit: {photo, canvas}
 
 self.onmessage = async ({ data: { id, verb, value } }) => {
   try {
-    self.postMessage({ id, value: await verbs[verb](value) });
+    const given = await verbs[verb](value);
+    self.postMessage({ id, value: given }, given?.shown ? [given.shown] : []);
   } catch (error) {
     self.postMessage({ id, error: error?.message ?? String(error) });
   }
@@ -17,7 +24,7 @@ self.onmessage = async ({ data: { id, verb, value } }) => {
 // Downloads and starts everything. value: {site: content of site.json, threads: wanted}; gives {threads, milliseconds}.
 async function start(value) {
   site = value.site;
-  parts = await import("./pixels.js");
+  parts = Object.assign({}, ...await Promise.all(["pixels", "carry", "profile"].map((name) => import(`./${name}.js`))));
   const litert = await import("./litert/index.js");
   Tensor = litert.Tensor;
   const simd = await litert.supportsFeature("relaxedSimd");
@@ -64,35 +71,90 @@ async function unpacked(bytes) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// value: a picture file. Gives the model's view of it, Float32Array. Upright by EXIF and on white, as in Python.
-async function prepare(file) {
+// value: {file, number: a new one}. Gives {width, height, shown: ImageBitmap}. Upright by EXIF and on white, as in Python.
+async function open({ file, number }) {
   const picture = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   const { width, height } = picture;
-  const canvas = new OffscreenCanvas(width, Math.min(height, 256));
-  const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const readRows = (top, bottom) => {
-    pen.fillStyle = "white";
-    pen.fillRect(0, 0, width, canvas.height);
-    pen.drawImage(picture, 0, top, width, bottom - top, 0, 0, width, bottom - top);
-    return pen.getImageData(0, 0, width, bottom - top).data;
-  };
-  const { size, load_size: loadSize } = site.contract.image;
-  const image = parts.prepare(readRows, width, height, size, loadSize, canvas.height);
+  const pen = canvasPen(width, height);
+  pen.fillStyle = "white";
+  pen.fillRect(0, 0, width, height);
+  pen.drawImage(picture, 0, 0);
   picture.close();
-  return image;
+  photos.set(number, { file, width, height, pen });
+  return { width, height, shown: await shown(pen.canvas) };
 }
 
-// value: {image, ids, toIds, share, noise: its number}. Gives {edited: Float32Array, milliseconds}.
-async function edit({ image, ids, toIds, share, noise }) {
+// value: {number: of a photograph, box: the part to change or null, ids, toIds, share, noise: its number, strength}.
+// Gives {shown: ImageBitmap, milliseconds}. Photographs opened before this one are forgotten.
+async function edit({ number, box, ids, toIds, share, noise, strength }) {
   const begin = performance.now();
+  const photo = photos.get(number);
+  for (const earlier of photos.keys()) if (earlier < number) photos.delete(earlier);
+  const area = box ?? { x: 0, y: 0, width: photo.width, height: photo.height };
+  const key = JSON.stringify([number, area, [...ids], toIds && [...toIds], share, noise]);
+  if (change.key !== key) change = { key, maps: await changeOf(photo, area, ids, toIds, share, noise) };
+  const maps = { ...change.maps, maps: change.maps.maps.map((value) => strength * value) };
+  const pen = canvasPen(photo.width, photo.height);
+  if (box) paintPart(photo, box, maps, pen);
+  else paintWhole(photo, maps, pen);
+  result = { photo, canvas: pen.canvas };
+  return { shown: await shown(pen.canvas), milliseconds: performance.now() - begin };
+}
+
+// What the model changes about an area of the photograph, as carry.js fits it.
+async function changeOf(photo, { x, y, width, height }, ids, toIds, share, noise) {
+  const { size } = site.contract.image;
+  const { w, h } = parts.smallSize(width, height, size);
+  const readRows = (top, bottom) => photo.pen.getImageData(x, y + top, width, bottom - top).data;
+  const small = parts.prepare(readRows, width, height, w, h, STRIP);
   let embedding = await embed(ids);
   if (share > 0) embedding = parts.mix(embedding, await embed(toIds), share);
-  const { size } = site.contract.image;
-  const inputs = { image: [image, [1, size, size, 3]], embedding: [embedding, [1, embedding.length]] };
+  const inputs = { embedding: [embedding, [1, embedding.length]] };
   const drawn = site.contract.signatures.edit.inputs.noise; // a model that draws nothing has no such input
   if (drawn) inputs.noise = [parts.drawNoise(drawn.shape[1], noise), drawn.shape];
-  const { edited } = await run("edit", inputs);
-  return { edited, milliseconds: performance.now() - begin };
+  const editSquare = async (image) => (await run("edit", { image: [image, [1, size, size, 3]], ...inputs })).edited;
+  return parts.fit(small, await parts.editInSquares(small, w, h, size, editSquare), w, h);
+}
+
+function paintWhole(photo, maps, pen) {
+  for (let top = 0; top < photo.height; top += STRIP) {
+    const rows = photo.pen.getImageData(0, top, photo.width, Math.min(STRIP, photo.height - top));
+    parts.apply(maps, rows.data, photo.width, photo.height, top);
+    pen.putImageData(rows, 0, top);
+  }
+}
+
+// The box is read with a pixel around it where the photograph goes on: so putBack knows which of its sides are edges.
+function paintPart(photo, box, maps, pen) {
+  const left = Math.max(box.x - 1, 0), right = Math.min(box.x + box.width + 1, photo.width);
+  const top = Math.max(box.y - 1, 0), bottom = Math.min(box.y + box.height + 1, photo.height);
+  const around = photo.pen.getImageData(left, top, right - left, bottom - top);
+  const part = photo.pen.getImageData(box.x, box.y, box.width, box.height);
+  parts.apply(maps, part.data, box.width, box.height);
+  parts.putBack(around.data, around.width, around.height, part.data, { ...box, x: box.x - left, y: box.y - top });
+  pen.drawImage(photo.pen.canvas, 0, 0);
+  pen.putImageData(around, left, top);
+}
+
+// The last edit as a file: a JPEG of a JPEG, of everything else a PNG; with the colour profile of its photograph.
+async function save() {
+  const original = new Uint8Array(await result.photo.file.arrayBuffer());
+  const type = parts.isJpeg(original) ? "image/jpeg" : "image/png";
+  const file = await result.canvas.convertToBlob({ type, quality: JPEG_QUALITY });
+  return new Blob([parts.withProfile(original, new Uint8Array(await file.arrayBuffer()))], { type });
+}
+
+function canvasPen(width, height) {
+  const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  if (!pen) throw new Error(`this browser has no memory for ${width}x${height} pixels: take a smaller picture`);
+  return pen;
+}
+
+function shown(canvas) {
+  const scale = Math.min(1, Math.sqrt(SHOWN / (canvas.width * canvas.height)));
+  return createImageBitmap(canvas, scale < 1
+    ? { resizeWidth: Math.round(scale * canvas.width), resizeHeight: Math.round(scale * canvas.height),
+      resizeQuality: "medium" } : {});
 }
 
 // phi of ids, remembered: a slider asks for the same two again and again.

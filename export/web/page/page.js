@@ -1,45 +1,27 @@
-// What a person sees and touches. Words become ids in words.js, pixels and the model live in the worker engine.js.
+// What a person sees and touches. Words become ids in words.js, photographs and the model live in the worker engine.js.
 
+import { ask, onProgress } from "./ask.js";
+import { Box } from "./box.js";
 import { Downloads } from "./downloads.js";
 import { checkSize } from "./picture.js";
-import { toPixels } from "./pixels.js";
 import { makeTokeniser } from "./words.js";
 
 const of = (id) => document.getElementById(id);
-const text = of("text"), toText = of("to-text"), share = of("share");
+const text = of("text"), toText = of("to-text"), share = of("share"), strength = of("strength");
 const state = {
-  image: null, // what the model sees, Float32Array of size x size x 3
-  name: "", // of the picture, for people
-  noise: 0, // number of the noise; 0 is the mean edit
+  photo: null, // {number, name}: which one of the worker's, and what people call it
+  noise: 0, // number of the noise; 0 is none, for the first result
   ready: false,
 };
 const downloads = new Downloads(of("files"), of("downloaded"));
-let site, tokeniser;
+const box = new Box(of("frame"), of("box"), () => partChanged());
+let site, tokeniser, knownWords;
+onProgress((progress) => downloads.show(progress));
+let notesOf = (sentence) => { // lines about a sentence, for people
+  const words = tokeniser.unknown(sentence);
+  return words.length ? [`Unknown to the model: ${words.join(", ")}`] : [];
+};
 let lastField = text; // where a sentence to try goes
-
-// ---- the worker: ask(verb, value) -> what it gives ----
-
-const engine = new Worker(new URL("engine.js", import.meta.url));
-const asked = new Map();
-let asks = 0;
-
-function ask(verb, value) {
-  return new Promise((resolve, reject) => {
-    asked.set(++asks, { resolve, reject });
-    engine.postMessage({ id: asks, verb, value });
-  });
-}
-
-engine.onmessage = ({ data }) => {
-  if (data.progress) return downloads.show(data.progress);
-  const { resolve, reject } = asked.get(data.id);
-  asked.delete(data.id);
-  return "error" in data ? reject(new Error(data.error)) : resolve(data.value);
-};
-engine.onerror = (event) => {
-  for (const { reject } of asked.values()) reject(new Error(event.message || "engine.js could not be loaded"));
-  asked.clear();
-};
 
 // ---- messages ----
 
@@ -62,13 +44,17 @@ async function take(file, name, turn = ++pictures, pressed = null) {
     await started;
     say(`Reading ${name} ...`);
     await checkSize(file, name, site.limits);
-    const image = await ask("prepare", file).catch(() => {
-      throw new Error(`${name} is damaged, or of a kind that this browser cannot read. Take a JPEG, PNG or WebP.`);
+    const photo = await ask("open", { file, number: turn }).catch(() => {
+      throw new Error(`${name} is damaged, or too large or of a kind that this browser cannot read. Take a JPEG, PNG or `
+        + "WebP.");
     });
     if (turn !== pictures) return;
-    Object.assign(state, { image, name });
+    Object.assign(state, { photo: { number: turn, name }, noise: 0 });
     for (const button of of("samples").children) button.setAttribute("aria-pressed", button === pressed);
-    paint("before", image, name);
+    of("stage").style.setProperty("--aspect", photo.width / photo.height);
+    box.setPicture(photo.width, photo.height, site.limits.min_side);
+    partShown();
+    show("before", photo.shown, name);
     await update();
   } catch (error) {
     if (turn === pictures) refuse(error);
@@ -77,16 +63,14 @@ async function take(file, name, turn = ++pictures, pressed = null) {
 
 function refuse(error) {
   complain(error.message);
-  say(state.image ? `Still there: ${state.name}.` : "No picture yet.");
+  say(state.photo ? `Still there: ${state.photo.name}.` : "No picture yet.");
 }
 
-function paint(id, image, label) {
-  const { size } = site.contract.image;
+function show(id, picture, label) {
   const canvas = of(id);
-  canvas.width = canvas.height = size;
-  canvas.getContext("2d").putImageData(new ImageData(toPixels(image), size, size), 0, 0);
+  Object.assign(canvas, { width: picture.width, height: picture.height });
+  canvas.getContext("bitmaprenderer").transferFromImageBitmap(picture);
   canvas.setAttribute("aria-label", label);
-  canvas.classList.add("painted");
 }
 
 async function takeSample(sample, button) {
@@ -122,25 +106,26 @@ async function editOnce() {
   const blended = sentences[1] !== "";
   const part = blended ? share.value / 100 : 0;
   const refusals = (blended ? sentences : sentences.slice(0, 1)).map(tokeniser.refusal);
-  const problem = state.image ? refusals.find(Boolean) : "Choose a picture first.";
+  const problem = state.photo ? refusals.find(Boolean) : "Choose a picture first.";
   if (problem) {
     complain(problem);
     return;
   }
   try {
     say("Editing ...");
-    const noise = state.noise;
-    const { edited, milliseconds } = await ask("edit", {
-      image: state.image, ids: tokeniser.ids(text.value), toIds: blended ? tokeniser.ids(toText.value) : null,
-      share: part, noise,
-    });
+    const wanted = {
+      number: state.photo.number, box: box.value, ids: tokeniser.ids(text.value),
+      toIds: blended ? tokeniser.ids(toText.value) : null, share: part, noise: state.noise,
+      strength: strength.value / 100,
+    };
+    const { shown: picture, milliseconds } = await ask("edit", wanted);
     const shown = part === 0 ? sentences[0] : part === 1 ? sentences[1]
       : `${Math.round(part * 100)} % from "${sentences[0]}" to "${sentences[1]}"`;
-    paint("after", edited, shown);
+    show("after", picture, shown);
     complain("");
     const time = milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
-    say(`Edited in ${time} (${noise ? `noise ${noise}` : "the mean"}).`);
-    Object.assign(of("after").dataset, { noise, milliseconds: milliseconds.toFixed(1), share: part });
+    say(`Edited in ${time}${wanted.noise ? `: result ${wanted.noise + 1}` : ""}.`);
+    Object.assign(of("after").dataset, { result: wanted.noise + 1, milliseconds: milliseconds.toFixed(1) });
     of("save").disabled = false;
   } catch (error) {
     complain(`This edit failed: ${error.message}.`);
@@ -151,9 +136,12 @@ async function editOnce() {
 // ---- sentences ----
 
 function sentencesChanged() {
-  const words = tokeniser ? [text, toText].flatMap((field) => tokeniser.unknown(field.value)) : [];
-  of("unknown").hidden = !words.length;
-  of("unknown").textContent = words.length ? `Unknown to the model: ${[...new Set(words)].join(", ")}` : "";
+  const lines = tokeniser ? [text, toText].flatMap((field) => notesOf(field.value, site.contract, knownWords)) : [];
+  of("notes").replaceChildren(...[...new Set(lines)].map((line) => {
+    const note = document.createElement("p");
+    note.textContent = line;
+    return note;
+  }));
   share.disabled = !state.ready || !toText.value.trim();
   of("from-end").textContent = text.value.trim();
   of("to-end").textContent = toText.value.trim() || "write a second sentence for this";
@@ -162,6 +150,23 @@ function sentencesChanged() {
 function shareChanged() {
   of("share-shown").textContent = `${share.value} %`;
   share.setAttribute("aria-valuetext", `${share.value} percent towards the second sentence`);
+}
+
+function strengthChanged() {
+  of("strength-shown").textContent = `${strength.value} %`;
+}
+
+// ---- the part ----
+
+function partShown() {
+  of("part").setAttribute("aria-pressed", Boolean(box.value));
+  of("part-shown").hidden = of("box-keys").hidden = !box.value;
+  of("part-shown").textContent = box.value ? `Only this part: ${box.words()}.` : "";
+}
+
+function partChanged() {
+  partShown();
+  update();
 }
 
 // ---- what is pressed ----
@@ -178,25 +183,38 @@ share.addEventListener("input", () => {
   shareChanged();
   update();
 });
+strength.addEventListener("input", () => {
+  strengthChanged();
+  update();
+});
+of("part").addEventListener("click", () => {
+  if (box.value) box.set(null);
+  else box.setMiddle();
+  partChanged();
+});
 of("another").addEventListener("click", () => {
   state.noise += 1;
   update();
 });
-of("mean").addEventListener("click", () => {
+of("first").addEventListener("click", () => {
   state.noise = 0;
   update();
 });
-of("save").addEventListener("click", () => {
-  of("after").toBlob((blob) => {
-    const link = document.createElement("a");
-    const label = of("after").getAttribute("aria-label").toLowerCase();
+of("save").addEventListener("click", async () => {
+  const label = of("after").getAttribute("aria-label").toLowerCase();
+  const { result } = of("after").dataset;
+  try {
+    const file = await ask("save");
     const words = (label.match(/[a-z0-9]+/g) ?? ["edit"]).join("-").slice(0, 60);
-    link.href = URL.createObjectURL(blob);
-    link.download = `${words}-noise-${of("after").dataset.noise}.png`;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(file);
+    link.download = `${words}${result > 1 ? `-${result}` : ""}.${file.type === "image/jpeg" ? "jpg" : "png"}`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
     say(`Saved as ${link.download}.`);
-  }, "image/png");
+  } catch (error) {
+    complain(`Saving failed: ${error.message}.`);
+  }
 });
 
 function takeFirst(files) {
@@ -274,7 +292,10 @@ async function start() {
   say("Downloading the model ...");
   site = await (await load("site.json")).json();
   const { tokens } = site.contract;
-  tokeniser = makeTokeniser(tokens, site.vocabulary ? await (await load(site.vocabulary)).text() : null);
+  const vocabulary = site.vocabulary ? await (await load(site.vocabulary)).text() : null;
+  knownWords = vocabulary?.split("\n").slice(0, -1) ?? [];
+  tokeniser = makeTokeniser(tokens, vocabulary);
+  if ("notes.js" in site.files) ({ notesOf } = await import("./notes.js"));
   downloads.expect(site);
   showSamples();
   showSentences();
@@ -282,12 +303,14 @@ async function start() {
   const { threads, milliseconds } = await ask("start", { site, threads: wantedThreads() });
   downloads.finish();
   state.ready = true;
-  for (const id of ["edit", "another", "mean"]) of(id).disabled = false;
+  const draws = "noise" in site.contract.signatures.edit.inputs; // else there is one result for each sentence
+  for (const id of ["edit", "strength", "part", ...(draws ? ["another", "first"] : [])]) of(id).disabled = false;
   sentencesChanged();
   shareChanged();
+  strengthChanged();
   of("downloads").open = false;
-  of("facts").textContent = `${site.contract.method} after ${site.contract.step} steps, pictures of `
-    + `${site.contract.image.size}x${site.contract.image.size}; started in ${Math.round(milliseconds)} ms; `
+  of("facts").textContent = `${site.contract.method} after ${site.contract.step} steps, which sees `
+    + `${site.contract.image.size}x${site.contract.image.size} pixels; started in ${Math.round(milliseconds)} ms; `
     + (threads > 1 ? `${threads} threads.` : "1 thread"
       + (self.crossOriginIsolated ? "." : " (more need the headers COOP and COEP from the server)."));
   say("Ready.");

@@ -1,23 +1,13 @@
-// Pixels into the model and out of it, and its noise: plain arrays, the same numbers as data/pipeline.py gives.
+// Pixels as the model takes them, and its noise: plain arrays, the same numbers as TensorFlow's antialiased scaling gives.
 // A canvas' own scaling filters otherwise, hence the filter here. Knows no page; tests/test_web.py runs it in node.
 
-// What is seen of a picture: its shorter side brought to loadSize, then the central square of `size` pixels.
-function cut(width, height, size, loadSize) {
-  const short = Math.min(width, height);
-  const along = (side) => {
-    const scaled = Math.floor((side * loadSize + Math.floor(short / 2)) / short);
-    return spans(side, scaled, Math.floor((scaled - size) / 2), size);
-  };
-  return { across: along(width), down: along(height) };
-}
-
-// For `count` pixels from `first` on, of a side of `from` pixels brought to `to`: [{start, weights}], a triangle as
-// wide as a new pixel where the side shrinks (antialiasing), as tf.image.resize and Pillow filter.
-function spans(from, to, first, count) {
+// For a side of `from` pixels brought to `to`: [{start, weights}], a triangle as wide as a new pixel where the side
+// shrinks (antialiasing), as tf.image.resize and Pillow filter.
+function spans(from, to) {
   const scale = from / to;
   const reach = Math.max(scale, 1);
-  return Array.from({ length: count }, (_, i) => {
-    const centre = (first + i + 0.5) * scale;
+  return Array.from({ length: to }, (_, i) => {
+    const centre = (i + 0.5) * scale;
     const start = Math.min(Math.max(Math.ceil(centre - reach - 0.5), 0), from - 1);
     const stop = Math.min(Math.max(Math.floor(centre + reach - 0.5), 0), from - 1) + 1;
     const weights = Array.from({ length: stop - start }, (_, j) =>
@@ -27,26 +17,65 @@ function spans(from, to, first, count) {
   });
 }
 
-// The picture as the model takes it: Float32Array of size x size x 3 in [-1, 1].
-//   readRows(top, bottom): RGBA bytes of these rows; asked for in strips, so that no canvas has to hold the picture.
-export function prepare(readRows, width, height, size, loadSize, strip = 256) {
-  const { across, down } = cut(width, height, size, loadSize);
-  const sums = new Float64Array(size * size * 3);
-  const row = new Float64Array(size * 3);
-  const bottom = Math.max(...down.map((span) => span.start + span.weights.length));
-  for (let top = down[0].start; top < bottom; top += strip) {
-    const end = Math.min(top + strip, bottom);
+// {w, h} of the picture that the model gets of a photograph: the shorter side is `size`, the longer one a multiple of 4,
+// as small_size in simgan_tf/carry.py has it.
+export function smallSize(width, height, size) {
+  const short = Math.min(width, height);
+  const small = (side) => Math.max(4, 4 * Math.floor((side * size + 2 * short) / (4 * short)));
+  return { w: small(width), h: small(height) };
+}
+
+// The whole photograph scaled to w x h: Float32Array of h x w x 3 in [-1, 1].
+//   readRows(top, bottom): RGBA bytes of these rows; asked for in strips, which are small beside a large photograph.
+export function prepare(readRows, width, height, w, h, strip = 256) {
+  const across = spans(width, w), down = spans(height, h);
+  const sums = new Float64Array(h * w * 3);
+  const row = new Float64Array(w * 3);
+  let first = 0; // of the new rows, that the old row y still goes into
+  for (let top = 0; top < height; top += strip) {
+    const end = Math.min(top + strip, height);
     const bytes = readRows(top, end);
     for (let y = top; y < end; y++) {
       narrow(bytes, (y - top) * width * 4, across, row);
-      for (let out = 0; out < size; out++) {
+      while (down[first].start + down[first].weights.length <= y) first++;
+      for (let out = first; out < h && down[out].start <= y; out++) {
         const weight = down[out].weights[y - down[out].start];
-        if (!weight) continue; // outside of the span, too
-        for (let i = 0, to = out * size * 3; i < row.length; i++, to++) sums[to] += weight * row[i];
+        for (let i = 0, to = out * w * 3; i < row.length; i++, to++) sums[to] += weight * row[i];
       }
     }
   }
   return Float32Array.from(sums, (value) => value / 127.5 - 1);
+}
+
+// A picture of w x h, of which one side is `size`, edited by a model that takes squares alone: as many of them as cover
+// it, at even distances; where two overlap, the share of the later one grows from 0 to 1 along the overlap.
+//   image: Float32Array of h x w x 3.   edit: async, size x size x 3 numbers to as many.   Gives h x w x 3.
+export async function editInSquares(image, w, h, size, edit) {
+  const lying = w > h;
+  const edited = new Float32Array(image.length), square = new Float32Array(size * size * 3);
+  let end = 0; // of the squares before
+  for (const start of startsOfSquares(Math.max(w, h), size)) {
+    const at = (y, x) => 3 * (lying ? y * w + start + x : (start + y) * w + x);
+    for (let y = 0, to = 0; y < size; y++) {
+      for (let x = 0; x < size; x++, to += 3) for (let c = 0; c < 3; c++) square[to + c] = image[at(y, x) + c];
+    }
+    const made = await edit(square);
+    for (let y = 0, from = 0; y < size; y++) {
+      for (let x = 0; x < size; x++, from += 3) {
+        const along = lying ? x : y, to = at(y, x);
+        const share = start + along < end ? (along + 0.5) / (end - start) : 1;
+        for (let c = 0; c < 3; c++) edited[to + c] += share * (made[from + c] - edited[to + c]);
+      }
+    }
+    end = start + size;
+  }
+  return edited;
+}
+
+// Multiples of 4, which the model halves twice: a square that starts elsewhere would be edited a little otherwise.
+function startsOfSquares(length, size) {
+  const count = Math.ceil(length / size);
+  return Array.from({ length: count }, (_, i) => 4 * Math.floor(i * (length - size) / (4 * Math.max(count - 1, 1))));
 }
 
 // One row of RGBA bytes from `offset` on, filtered along its length into `row` of RGB.
@@ -62,19 +91,7 @@ function narrow(bytes, offset, across, row) {
   });
 }
 
-// RGBA bytes for a canvas of the model's [-1, 1] RGB. Throws an Error where a value is no number.
-export function toPixels(image) {
-  const pixels = new Uint8ClampedArray((image.length / 3) * 4).fill(255);
-  for (let from = 0, to = 0; from < image.length; from += 3, to += 4) {
-    for (let c = 0; c < 3; c++) {
-      if (!Number.isFinite(image[from + c])) throw new Error("the model gave values that are not numbers");
-      pixels[to + c] = (image[from + c] + 1) * 127.5; // rounds to nearest and clips by itself
-    }
-  }
-  return pixels;
-}
-
-// `count` independent standard normal numbers, Float32Array, the same for the same `number`; 0: zeros, the mean edit.
+// `count` independent standard normal numbers, Float32Array, the same for the same `number`; 0: zeros.
 export function drawNoise(count, number) {
   const noise = new Float32Array(count);
   if (number === 0) return noise;

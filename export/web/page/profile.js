@@ -1,0 +1,75 @@
+// What a picture file says about its colours, put into another file: a canvas keeps the numbers of the pixels, not what
+// they mean. Without it a photograph of a phone (Display P3) would come back paler. Knows no page and no canvas.
+
+const PNG_CHUNKS = ["iCCP", "sRGB", "gAMA", "cHRM", "cICP"];
+
+// The bytes of `made`, with the colour profile of `original` in place of its own. Both are bytes of JPEG, or both of PNG;
+// else `made` as it is. A profile of another kind of colours (grey, CMYK) says nothing of the RGB that a canvas writes.
+export function withProfile(original, made) {
+  if (isJpeg(original) && isJpeg(made)) {
+    const profile = segments(original).filter(isProfile);
+    if (!profile.length || text(profile[0], 34, 38) !== "RGB ") return made;
+    const own = segments(made).filter((segment) => !isProfile(segment));
+    const first = own.findIndex((segment, i) => i > 0 && segment[1] !== 0xe0); // after the start and JFIF's segment
+    return joined([...own.slice(0, first), ...profile, ...own.slice(first)]);
+  }
+  if (isPng(original) && isPng(made)) {
+    const grey = !(original[25] & 2);
+    const tells = (chunk) => PNG_CHUNKS.includes(text(chunk, 4, 8));
+    const profile = chunks(original).filter((chunk) => tells(chunk) && !(grey && text(chunk, 4, 8) === "iCCP"));
+    if (!profile.length) return made;
+    const [header, ...own] = chunks(made).filter((chunk) => !tells(chunk));
+    return joined([made.subarray(0, 8), header, ...profile, ...own]);
+  }
+  return made;
+}
+
+export function isJpeg(bytes) {
+  return bytes[0] === 0xff && bytes[1] === 0xd8 && bytes[2] === 0xff;
+}
+
+function isPng(bytes) {
+  return text(bytes, 1, 4) === "PNG";
+}
+
+function text(bytes, from, to) {
+  return String.fromCharCode(...bytes.subarray(from, to));
+}
+
+// A JPEG in parts: its start, its segments, and as the last part all from the scan on.
+function segments(bytes) {
+  const found = [bytes.subarray(0, 2)];
+  let at = 2;
+  while (at + 4 <= bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda) {
+    const end = at + 2 + bytes[at + 2] * 256 + bytes[at + 3];
+    found.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return [...found, bytes.subarray(at)];
+}
+
+function isProfile(segment) {
+  return segment[1] === 0xe2 && text(segment, 4, 16) === "ICC_PROFILE\0";
+}
+
+// The chunks of a PNG: length, name, content and checksum each.
+function chunks(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const found = [];
+  for (let at = 8; at + 12 <= bytes.length;) {
+    const end = at + 12 + view.getUint32(at);
+    found.push(bytes.subarray(at, end));
+    at = end;
+  }
+  return found;
+}
+
+function joined(parts) {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
