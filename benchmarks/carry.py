@@ -60,7 +60,7 @@ def guided(smooth: int, radius: int, epsilon: float, exact: bool = False) -> Car
 def bilateral(cell: int, bins: int, epsilon: float, smooth: int = 1, rows: int = 64) -> Carrier:
     """A bilateral grid of affine changes, fitted cell by cell after a blur.
 
-    Source: Chen et al., Bilateral Guided Upsampling (2016), the fast fit of Sec. 3.3, of the change as `carry.fit`.
+    Source: Chen et al., Bilateral Guided Upsampling (2016): its fast fit, of the change as `carry.fit`.
 
     cell: small pixels between its points.   bins: points along the lightness.   smooth: small pixels a side of
     the mean that both small pictures go through first.   rows: of the photograph at a time.
@@ -85,8 +85,8 @@ def bilateral(cell: int, bins: int, epsilon: float, smooth: int = 1, rows: int =
             np.add.at(grid, tuple(f + c for f, c in zip(first, corner, strict=True)), share[..., None, None] * moments)
         for axis in range(3):
             grid = ndimage.convolve1d(grid, [0.25, 0.5, 0.25], axis=axis, mode="constant")
-        # The slopes' ridge is as in carry.fit; the other keeps the points that no pixel is near at no change.
-        ridge = epsilon * grid[..., 3:, 3:4] * np.diag([1, 1, 1, 0]) + 1e-4 * np.eye(4)
+        grid += 0.01 * grid.mean(axis=2, keepdims=True)  # a lightness that is nowhere near changes as the others there
+        ridge = epsilon * grid[..., 3:, 3:4] * np.diag([1, 1, 1, 0]) + 1e-6 * np.eye(4)
         return np.linalg.solve(grid[..., :4] + ridge, grid[..., 4:])
 
     def run(photo: np.ndarray, small: np.ndarray, edited: np.ndarray) -> np.ndarray:

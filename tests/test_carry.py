@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import carry as benchmark
 from export.serving import carrying
 from simgan_tf import carry
 from tests.tiny import ROOT
@@ -331,3 +332,43 @@ def test_a_part_put_back_in_javascript(box):
 def test_a_box_outside_is_refused(box, shape, message):
     with pytest.raises(ValueError, match=message):
         carry.put_back(np.zeros([40, 60, 3], np.uint8), np.zeros(shape, np.uint8), box)
+
+
+# ---- what measures them ----
+
+
+@pytest.mark.parametrize("name", benchmark.CARRIERS)
+def test_every_carrier_carries_a_change_that_is_the_same_everywhere(name):
+    photo, small, _ = drawn(SIZES["usual"])
+    carrier = benchmark.CARRIERS[name]
+    assert largest(carrier(photo, small, small), photo) == 0
+    found = carrier(photo, small, small + np.float32(40 / 127.5))
+    assert largest(found, np.clip(photo.astype(int) + 40, 0, 255).astype(np.uint8)) <= 1
+
+
+def test_halo_of_a_fringe_along_an_edge():
+    """A dark half beside a bright one; all pixels near the edge are 20 brighter: every counted pair is 20 apart."""
+    photo = np.full([60, 100, 3], 30, np.uint8)
+    photo[:, 50:] = 180
+    edge = benchmark.near_edges(photo, 4)
+    assert edge[:, 46:54].all() and not edge[:, :30].any() and not edge[:, 70:].any()
+    fringed = photo + np.uint8(20) * edge[..., None]
+    assert benchmark.halo(fringed, photo, edge, 8) == 20
+    assert benchmark.halo(photo, photo, edge, 8) == 0
+    assert benchmark.halo(photo // 2, photo, edge, 8) == 0
+
+
+def test_detail_of_half_the_contrast():
+    photo = drawn((80, 120, 1, 1))[0] // 2 * 2
+    whole, half = (benchmark.detail(image, 16, 24) for image in (photo, photo // 2))
+    np.testing.assert_allclose(half, whole / 2, atol=1)  # the smooth part is rounded
+    assert 35 < whole.std() < 75  # noise of standard deviation 74 less its mean over some pixels
+
+
+def test_lists_of_photographs(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text("a.jpg\nb c.jpg\tmask.png\n\n")
+    assert benchmark.read_list(str(path)) == [("a.jpg", ""), ("b c.jpg", "mask.png")]
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="list.txt must have a photograph's path a line"):
+        benchmark.read_list(str(path))
