@@ -1,6 +1,6 @@
 """Edits a picture by a sentence with a .tflite of run_export.py, as a program on a device does it.
-Needs ai-edge-litert, numpy and Pillow alone, and pillow-heif for HEIC: this one file can be copied to a board without
-TensorFlow.
+Needs ai-edge-litert, numpy and Pillow alone, and pillow-heif for HEIC: without TensorFlow, copy this file and
+simgan_tf/carry.py to a board, side by side.
 
 python -m export.device_example --model=simgan_float16.tflite --image=flower.jpg --text="purple petals" --out=edit.png
 """
@@ -12,9 +12,15 @@ import re
 import sys
 import warnings
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+try:
+    from simgan_tf import carry
+except ImportError:  # on a board
+    import carry
 
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
 MIN_SIDE, MAX_ASPECT = 8, 40
@@ -65,8 +71,8 @@ def tokenise(text: str, tokens: dict, words: list[str]) -> np.ndarray:
     return row
 
 
-def read_pixels(path: str, size: int, load_size: int) -> np.ndarray:
-    """Pixels [1, size, size, 3] uint8: upright, on white, the shorter side brought to load_size, the central square.
+def read_pixels(path: str) -> np.ndarray:
+    """Pixels [H, W, 3] uint8, upright, on white.
 
     Raises: OSError; ValueError, naming the file, for what is no picture, a damaged, a tiny or an enormous one.
     """
@@ -90,11 +96,30 @@ def read_pixels(path: str, size: int, load_size: int) -> np.ndarray:
         OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, RuntimeError,
     ) as error:  # fmt: skip
         raise ValueError(f"{path} is no picture that can be used: {error}.") from None
-    flat = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
-    scaled = [(side * load_size + short // 2) // short for side in flat.size]
-    left, top = ((side - size) // 2 for side in scaled)
-    square = flat.resize(scaled, Image.Resampling.BILINEAR).crop((left, top, left + size, top + size))
-    return np.asarray(square, np.uint8)[None]
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB"))
+
+
+def edit_in_squares(small: np.ndarray, size: int, edit_square: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A picture [h, w, 3], of which one side is `size`, edited by a model that takes squares alone: [h, w, 3] float32.
+
+    As many squares as cover it, at even distances and from multiples of 4, which the model halves twice; where two
+    overlap, the share of the later one grows from 0 to 1 along the overlap.
+    """
+    if small.shape[1] > small.shape[0]:  # lying: the same, turned
+        turned = small.transpose(1, 0, 2)
+        edited = edit_in_squares(turned, size, lambda x: edit_square(x.transpose(1, 0, 2)).transpose(1, 0, 2))
+        return edited.transpose(1, 0, 2)
+    length = len(small)
+    count = -(-length // size)
+    edited, end = np.zeros(small.shape, np.float32), 0
+    for i in range(count):
+        start = 4 * (i * (length - size) // (4 * max(count - 1, 1)))
+        rows = np.arange(start, start + size)
+        overlap = max(end - start, 1)
+        share = np.where(rows < end, (rows - start + 0.5) / overlap, 1.0)[:, None, None].astype(np.float32)
+        edited[rows] += share * (edit_square(small[rows]) - edited[rows])
+        end = start + size
+    return edited
 
 
 def picture_formats(data: bytes) -> list[str]:
@@ -133,13 +158,15 @@ def eight_bit(picture: Image.Image) -> Image.Image:
 
 
 def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> Image.Image:
-    """The picture `image`, changed to what `text` says. seed: 0 = the mean edit; each other number gives another one.
+    """The picture `image` at its own size, changed to what `text` says. seed: 0 = the mean edit; others, other results.
 
     Raises: OSError and ValueError, in one line, for what is wrong with the files or the text.
     """
     contract, words = read_contract(model)
     tokens = tokenise(text, contract["tokens"], words)
-    pixels = read_pixels(image, contract["image"]["size"], contract["image"]["load_size"])
+    pixels, size = read_pixels(image), contract["image"]["size"]
+    height, width = carry.small_size(*pixels.shape[:2], size)
+    small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
     drawn = {}
     if "noise" in contract["signatures"]["manipulate"]["inputs"]:  # else the model has one edit for each sentence
         shape = contract["signatures"]["manipulate"]["inputs"]["noise"]["shape"]
@@ -150,10 +177,12 @@ def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> 
 
     try:
         manipulate = Interpreter(model, num_threads=threads).get_signature_runner("manipulate")
-        made = manipulate(image=pixels, tokens=tokens, **drawn)
+        edited = edit_in_squares(
+            small, size, lambda x: manipulate(image=np.ascontiguousarray(x)[None], tokens=tokens, **drawn)["edited"][0]
+        )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{model} does not run: {error}; export it again with run_export.py.") from None
-    return Image.fromarray(made["edited"][0])
+    return Image.fromarray(carry.carry(pixels, small / np.float32(127.5) - 1, edited / np.float32(127.5) - 1))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -175,7 +204,7 @@ def main() -> None:
         if values.seed < 0 or values.threads < 1:
             raise ValueError(f"seed={values.seed} must be 0 or more, threads={values.threads} 1 or more.")
         edited = edit(values.model, values.image, values.text, values.seed, values.threads)
-        edited.save(values.out)
+        edited.save(values.out, quality=95)
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename}: there is no such file; check the name")
     except (OSError, ValueError) as error:

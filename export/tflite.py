@@ -140,8 +140,10 @@ def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
         "image": {
             "size": config.image_size,
             "load_size": config.load_size,
-            "preparation": "scale the shorter side to load_size, aspect kept, bilinear with antialiasing; cut out the "
-                           "central size x size pixels; RGB",
+            "preparation": "scale the whole picture, RGB, bilinear with antialiasing, so that its shorter side is size "
+                           "and both are multiples of 4; edit it in size x size squares along the longer side, at even "
+                           "distances from multiples of 4, later ones fading in where two overlap; carry the change up "
+                           "to the picture's own size, see simgan_tf/carry.py",
             "range": [-1.0, 1.0],
             "from_pixels": "image = pixels / 127.5 - 1",
             "to_pixels": "pixels = min(255, max(0, round((edited + 1) * 127.5)))",

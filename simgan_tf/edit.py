@@ -246,7 +246,7 @@ def small_picture(pixels: "np.ndarray", size: int) -> "np.ndarray":
     from simgan_tf import carry
 
     height, width = carry.small_size(*pixels.shape[:2], size)
-    scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(scaled) / np.float32(127.5) - 1
 
 

@@ -1,6 +1,7 @@
 """The README's path, command by command in fresh processes on a small drawn set, and what each says of bad input."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -82,7 +83,8 @@ def test_export_passes_its_own_check(path, tmp_path):
     assert report["step"] == 4 and "colour_lost" in report["files"]["simgan_int8.tflite"]["quality"]
 
 
-def test_edit_writes_a_sheet(path, tmp_path):
+def test_edit_writes_pictures_and_a_sheet(path, tmp_path):
+    """Three results of the picture's own 40x40 pixels, and a row of four cells."""
     picture = path / "raw" / "jpg" / "image_00001.jpg"
     out = tmp_path / "deep" / "edit.png"
     done = run(
@@ -92,10 +94,14 @@ def test_edit_writes_a_sheet(path, tmp_path):
         f"--image={picture}",
         f"--out={out}",
         "--samples=3",
+        f"--sheet={tmp_path / 'sheet.png'}",
         "--text=this flower has red petals and xyzzy",
     )
-    with Image.open(out) as sheet:
-        assert sheet.size[0] == 4 * 100  # source and three edits
+    assert sorted(os.listdir(tmp_path / "deep")) == ["edit-1.png", "edit-2.png", "edit-3.png"]
+    for name in os.listdir(tmp_path / "deep"):
+        assert Image.open(tmp_path / "deep" / name).size == (40, 40)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] == 4 * 260  # source and three edits
     assert "xyzzy" in done.stdout and "step 4" in done.stdout
 
 

@@ -51,13 +51,15 @@ def test_report(exported):
     assert list(report["files"]) == ["saved_model/simgan/7", "simgan.tflite"]
     assert report["files"]["simgan.tflite"]["bytes"] == os.path.getsize(os.path.join(exported, "simgan.tflite"))
     served, on_device = (facts["checks"] for facts in report["files"].values())
-    assert list(served) == ["tf.saved_model.load", "classic Session", "classic Session, PNG", "C++ loader",
-                            "C++ loader, PNG"]  # fmt: skip
+    kinds = ("", ", JPEG", ", PNG")
+    ways = [way + kind for way in ("classic Session", "C++ loader") for kind in kinds]
+    assert list(served) == ["tf.saved_model.load", *ways]
     assert list(on_device) == ["LiteRT embed", "LiteRT embed + edit"]
     for name, check in (served | on_device).items():
         assert check["n"] == 8 and check["finite"] is True and name in export_run.table(report)
         # A tiny network stays far below LIMITS; a PNG's pixel may fall on the other side of a half.
-        assert check["max_error"] <= (0.008 if "PNG" in name else 2e-5) and check["mean_error"] <= 2e-6
+        assert check["max_error"] <= (0.008 if "PNG" in name else 0.04 if "JPEG" in name else 2e-5)
+        assert check["mean_error"] <= (2e-4 if "JPEG" in name else 1e-5 if "PNG" in name else 2e-6)
 
 
 def test_tflite_contract_and_embedding(exported, editor):

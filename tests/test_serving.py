@@ -44,7 +44,7 @@ def addresses(double):
 
 @pytest.fixture(scope="module")
 def picture() -> bytes:
-    return picture_files(1)[0]
+    return picture_files(2)[1]  # a PNG
 
 
 @pytest.mark.parametrize("kind", PROTOCOLS)
@@ -126,25 +126,25 @@ def test_many_clients_at_once(addresses, picture):
 
 
 def test_command(addresses, tmp_path, picture):
-    (tmp_path / "flower.jpg").write_bytes(picture)
+    (tmp_path / "flower.png").write_bytes(picture)
     common = ["-m", "export.serving.client", f"--address={addresses['rest']}",
-              f"--image={tmp_path}/flower.jpg", f"--text={RED}", f"--out={tmp_path}/edit.png"]  # fmt: skip
+              f"--image={tmp_path}/flower.png", f"--text={RED}", f"--out={tmp_path}/edit.png"]  # fmt: skip
     assert run(*common).stdout == f"wrote {tmp_path}/edit.png\n"
     assert (tmp_path / "edit.png").read_bytes() == client.edit(addresses["rest"], "rest", picture, RED, [0])[0]
     assert run(*common, "--samples=2", "--seed=4").stdout == f"wrote {tmp_path}/edit_1.png to {tmp_path}/edit_2.png\n"
     made = [(tmp_path / f"edit_{i}.png").read_bytes() for i in (1, 2)]
     assert made == client.edit(addresses["rest"], "rest", picture, RED, [4, 5])
     run(*common, f"--to_text={BLUE}", "--steps=3")
-    assert sorted(os.listdir(tmp_path)) == ["edit.png", *[f"edit_{i}.png" for i in (1, 2, 3)], "flower.jpg"]
-    (tmp_path / "flower.jpg").write_bytes(b"no picture")
+    assert sorted(os.listdir(tmp_path)) == ["edit.png", *[f"edit_{i}.png" for i in (1, 2, 3)], "flower.png"]
+    (tmp_path / "flower.png").write_bytes(b"no picture")
     assert "refuses the request: row 0: image_bytes is no JPEG" in refused(*common)
 
 
 def test_command_by_grpc(addresses, tmp_path, picture):
     """Without a word of TensorFlow's on the screen, which its messages start."""
-    (tmp_path / "flower.jpg").write_bytes(picture)
+    (tmp_path / "flower.png").write_bytes(picture)
     done = run("-m", "export.serving.client", f"--address={addresses['grpc']}", "--protocol=grpc",
-               f"--image={tmp_path}/flower.jpg", f"--text={RED}", f"--out={tmp_path}/edit.png")  # fmt: skip
+               f"--image={tmp_path}/flower.png", f"--text={RED}", f"--out={tmp_path}/edit.png")  # fmt: skip
     assert (done.stdout, done.stderr) == (f"wrote {tmp_path}/edit.png\n", "")
     assert (tmp_path / "edit.png").read_bytes() == client.edit(addresses["grpc"], "grpc", picture, RED, [0])[0]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-from data import painter
+from data import painter, photo
 from export import (
     compact,
     device_example,
@@ -334,32 +335,50 @@ def picture(path: str, mode: str, size: tuple[int, int]) -> str:
 
 def example(*arguments: str, blocked: str = "") -> subprocess.CompletedProcess:
     block = "".join(f"sys.modules['{name}'] = None; " for name in blocked.split())
-    code = f"import sys; {block}from export import device_example; device_example.main()"
+    here = f"sys.path[:0] = [{str(pathlib.Path(ROOT) / 'simgan_tf')!r}]; " if "simgan_tf" in blocked else ""
+    code = f"import sys; {block}{here}from export import device_example; device_example.main()"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_example_without_tensorflow(tmp_path, plain, editor):
-    """Run where TensorFlow, Keras, absl and our own package cannot be imported: the live model's edit, to a step."""
-    source, out = picture(str(tmp_path / "in.jpg"), "RGB", (70, 50)), tmp_path / "out.png"
+    """Where TensorFlow, Keras, absl and our package cannot be imported, carry.py beside it: the editor's own edit.
+
+    Of a square to two levels; a longer picture is edited in squares, which see less at their ends.
+    """
+    source, out = picture(str(tmp_path / "in.png"), "RGB", (50, 50)), tmp_path / "out.png"
     given = [f"--model={plain}", f"--image={source}", f"--out={out}"]
     done = example(*given, "--text=This flower has RED petals!", blocked="tensorflow keras absl simgan_tf data scipy")
     assert done.returncode == 0, done.stderr
-    assert "16x16 pixels" in done.stdout
-    pixels = device_example.read_pixels(source, 16, 20)
-    live = editor.edit(pixels[0] / np.float32(127.5) - 1, "this flower has red petals")[0]
-    assert np.abs(np.asarray(Image.open(out), float) - (live + 1) * 127.5).max() <= 1
+    assert "50x50 pixels" in done.stdout
+    live = editor(device_example.read_pixels(source), "this flower has red petals")
+    assert np.abs(np.asarray(Image.open(out), int) - live).max() <= 2
     before = out.read_bytes()
     assert example(*given, "--text=red petals of this flower", "--seed=3").returncode == 0
     assert out.read_bytes() != before
 
 
 @pytest.mark.parametrize("ending", PICTURES)
-def test_example_prepares_pictures_as_training_did(tmp_path, editor, ending):
-    """Pillow's pixels beside TensorFlow's, of every mode: one step of 256 at most, four where they decode a JPEG."""
+def test_example_reads_pictures_as_the_editor_does(tmp_path, ending):
+    """Pixels of every mode: one step of 256 at most, which a transparent one is rounded by."""
     path = picture(str(tmp_path / f"in.{ending}"), *PICTURES[ending])
-    pixels = device_example.read_pixels(path, 16, 20)[0]
-    assert np.abs(pixels - (editor.read(path) + 1) * 127.5).max() <= (4 if ending == "jpg" else 1)
+    assert np.abs(device_example.read_pixels(path).astype(int) - photo.read(path).seen).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 24), (24, 16), (16, 60), (200, 16)])
+def test_squares_cover_a_picture_and_fade_into_each_other(shape):
+    """An edit that is the picture itself gives it back; each place is a mean of the squares that it lies in."""
+    small = np.random.default_rng(0).integers(0, 256, [*shape, 3]).astype(np.uint8)
+    np.testing.assert_allclose(device_example.edit_in_squares(small, 16, lambda square: square), small, atol=1e-4)
+    starts = []
+
+    def numbered(square):
+        assert square.shape == (16, 16, 3)
+        starts.append(square)
+        return np.full_like(square, len(starts) % 200)
+
+    levels = device_example.edit_in_squares(small, 16, numbered)
+    assert len(starts) == -(-max(shape) // 16) and levels.min() >= 1 and levels.max() <= len(starts)
 
 
 @pytest.mark.parametrize("kind", ["vse", "kiros", "char_cnn_rnn"])
@@ -394,7 +413,7 @@ def test_example_refuses_in_one_line(tmp_path, plain):
         ({"image": str(tmp_path / "cut.png")}, "cut.png is no picture that can be used"),
         ({"image": str(tmp_path / "large.png")}, "8000x7000 pixels; accepted are up to 50,000,000"),
         ({"image": str(tmp_path / "thin.png")}, "300x4 pixels; accepted are"),
-        ({"image": str(tmp_path / "none.png")}, "No such file"),
+        ({"image": str(tmp_path / "none.png")}, "there is no such file"),
         ({"text": ""}, "it has no word"),
         ({"text": "qqqq"}, "no word of it is known"),
         ({"model": str(tmp_path / "bare.tflite")}, "bare.tflite carries no contract"),

@@ -272,7 +272,7 @@ def run_dir(tmp_path) -> str:
     folder = tmp_path / "run"
     write_model(folder / "export" / "simgan.tflite", CONTRACT)
     write_model(folder / "export" / "simgan_int8.tflite", CONTRACT)
-    config = {"config": {"sentences": ["a red flower"], "image_size": 16, "load_size": 20}}
+    config = {"config": {"method": "simgan", "sentences": ["a red flower"], "image_size": 16, "load_size": 20}}
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
 
