@@ -166,7 +166,7 @@ def test_refusals_name_the_row(read):
         (b"RIFF\0\0\0\0WEBP", "has a damaged header"),
         (webp_header(30, 30, b"VP8 "), "is damaged, it cannot be decoded"),
         (saved(picture(7, 30), "PNG"), "is 7x30; both sides need 8 pixels or more"),
-        (saved(picture(9, 190), "JPEG"), "is 9x190; one side may be 20 times the other"),
+        (saved(picture(9, 370), "JPEG"), "is 9x370; one side may be 40 times the other"),
         (animation, "is an animated WebP; send a still picture"),
         (scans, "is a JPEG of 201 scans, over 100"),
     ):
