@@ -4,6 +4,7 @@ python -m simgan_tf.edit --pretrained=flowers --image=rose.jpg --text="this flow
 """
 
 import dataclasses
+import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -59,6 +60,15 @@ def model_dir(run_dir: str | None, pretrained: str | None) -> str:
     return os.path.join(PRETRAINED, pretrained)
 
 
+def _require_own_data() -> None:
+    """Raises: ImportError where a package `data` of the user's stands before this project's."""
+    path = importlib.util.find_spec("data").origin or ""
+    if os.path.dirname(os.path.dirname(path)) != commands.HOME:
+        raise ImportError(
+            f"{os.path.dirname(path)} hides this project's own package `data`: start from another folder, or rename it."
+        )
+
+
 def directory_of(model: str) -> str:
     """The run directory of a model's name, or of a run directory itself. Raises: FileNotFoundError for neither."""
     if model in pretrained_names():
@@ -88,6 +98,7 @@ class Editor:
         Raises: FileNotFoundError or ValueError where there is no such model, or its run directory holds no finished
         text encoder, config or checkpoint.
         """
+        _require_own_data()
         run_dir = directory_of(model)
         config, self.facts = configs.load(run_dir)
         self.config = dataclasses.replace(config, precision="float32")

@@ -409,7 +409,7 @@ def test_example_refuses_in_one_line(tmp_path, plain):
     (tmp_path / "other.tflite").write_bytes(b"junk" + model[model.index(b"PK\x03\x04") :])
     before = sorted(os.listdir(tmp_path))
     for change, message in (
-        ({"image": str(tmp_path / "text.png")}, "text.png is no picture; give a file of JPEG, PNG"),
+        ({"image": str(tmp_path / "text.png")}, "text.png is no picture that is read here; give a file of JPEG, PNG"),
         ({"image": str(tmp_path / "cut.png")}, "cut.png is no picture that can be used"),
         ({"image": str(tmp_path / "large.png")}, "8000x7000 pixels; accepted are up to 50,000,000"),
         ({"image": str(tmp_path / "thin.png")}, "300x4 pixels; accepted are"),

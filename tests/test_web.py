@@ -290,7 +290,7 @@ def test_build(tmp_path, run_dir, litert_dir):
     assert {name for name in on_disk if "/" not in name} == {*os.listdir(PAGE), "site.json"}
     assert (out / site["vocabulary"]).read_text() == "<pad>\n<unk>\nred\n"
     assert (out / "litert" / "index.js").read_text().endswith('from "./wasm-utils.js";')
-    assert site["limits"] == {"max_pixels": 50_000_000, "max_aspect": 20, "min_side": 8}
+    assert site["limits"] == {"max_pixels": 50_000_000, "max_aspect": 40, "min_side": 8}
     assert len(site["samples"]) == web.SAMPLES
     for sample in site["samples"]:
         pixels = tf.io.decode_png((out / sample["file"]).read_bytes())
