@@ -13,17 +13,18 @@ demo: .venv/ready
 	$(BIN)/python -m simgan_tf.text.train --records_dir=$(RUN)/records --run_dir=$(RUN) \
 	    --dim=128 --word_dim=64 --image_size=32 --image_width=16 --steps=300 --learning_rate=2e-3
 	$(BIN)/python run_train.py --preset=simgan_demo --records_dir=$(RUN)/records --run_dir=$(RUN)
-	$(BIN)/python -m simgan_tf.evaluation --run_dir=$(RUN) --records_dir=$(RUN)/records --figures
+	$(BIN)/python -m simgan_tf.evaluation --run_dir=$(RUN) --figures
 	$(BIN)/python run_export.py --run_dir=$(RUN) --out_dir=$(RUN)/export --records_dir=$(RUN)/records
 	$(BIN)/python -m simgan_tf.edit --run_dir=$(RUN) --image=$(RUN)/raw/jpg/image_00001.jpg \
-	    --text="this flower has purple petals" --out=$(RUN)/edit.png
+	    --text="this flower has purple petals" --out=$(RUN)/edit.png --samples=3 \
+	    --sheet=$(RUN)/sheet.png
 	@echo
 	@echo "Done. Look at"
 	@echo "  $(RUN)/figures/edits.png          source | reconstruction | one edit a sentence"
 	@echo "  $(RUN)/figures/samples.png        one sentence, several results"
 	@echo "  $(RUN)/figures/interpolation.png  from one sentence to another"
 	@echo "  $(RUN)/figures/curves.png         the terms of both networks over the steps"
-	@echo "  $(RUN)/edit.png                   one picture, one sentence, four samples"
+	@echo "  $(RUN)/sheet.png                  one picture, one sentence, three results; edit-1.png ... at its own size"
 	@echo "  $(RUN)/results.json               the numbers"
 	@echo "  $(RUN)/export/                    saved_model/ and five .tflite files, with export.json"
 

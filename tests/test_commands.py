@@ -99,7 +99,8 @@ def test_edit_writes_pictures_and_a_sheet(path, tmp_path):
     )
     assert sorted(os.listdir(tmp_path / "deep")) == ["edit-1.png", "edit-2.png", "edit-3.png"]
     for name in os.listdir(tmp_path / "deep"):
-        assert Image.open(tmp_path / "deep" / name).size == (40, 40)
+        with Image.open(tmp_path / "deep" / name) as edited:
+            assert edited.size == (40, 40)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] == 4 * 260  # source and three edits
     assert "xyzzy" in done.stdout and "step 4" in done.stdout
