@@ -1,6 +1,6 @@
 """Packs a trained run to be shipped: its generator and text encoder alone, large arrays in float16, as a run directory.
 
-python -m export.pack --run_dir=runs/flowers --out_dir=simgan_tf/pretrained/flowers
+python -m export.pack --run_dir=runs/flowers --out_dir=simgan_tf/pretrained/mine
 """
 
 import contextlib

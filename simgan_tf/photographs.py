@@ -161,7 +161,9 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
                         _write(source, pixels, out, wanted.size)
                 written += len(job.outs)
                 if wanted.sheet is not None:
-                    rows.append((job, [_thumbnail(pixels) for pixels in (source.seen, *edits)]))
+                    alpha = source.alpha if wanted.size == "own" else None
+                    looks = [dataclasses.replace(source, pixels=pixels, alpha=alpha).seen for pixels in edits]
+                    rows.append((job, [_thumbnail(pixels) for pixels in (source.seen, *looks)]))
             except (ValueError, OSError) as error:
                 if len(jobs) == 1:
                     raise

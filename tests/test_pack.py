@@ -310,7 +310,7 @@ def test_photographs():
     for rows in listed.values():
         assert 6 <= len(rows) <= web.SAMPLES
         assert all(", by " in title and (", CC" in title or ", public domain" in title) for _, title, _ in rows)
-    for model, subject in (("flowers", "flowers"), ("flowers128", "flowers"), ("birds", "birds")):
+    for model, subject in (("flowers64", "flowers"), ("flowers128", "flowers"), ("birds", "birds")):
         assert web.choose_samples(None, model) == (listed[subject], web.CREDITS)
     assert web.choose_samples(None, "cars") == (web.drawn_samples(), None)
 
