@@ -24,6 +24,8 @@ def tiny(**switches):
     return dataclasses.replace(config, width=4, d_width=4, units=1, image_size=32, load_size=38, **switches)
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_operations_of_a_step_are_those_of_its_graph():
     """Counted from the layer table on one side, from TensorFlow's graph of the step on the other: two for each
     multiply-add. TensorFlow leaves out what nothing needs, once its graph is pruned; so is the hand's sum."""

@@ -156,6 +156,8 @@ def exported(run_dir, tmp_path_factory):
     return out
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_its_exports_give_what_it_gives(exported):
     with open(os.path.join(exported, "export.json"), encoding="utf-8") as file:
         report = json.load(file)
@@ -168,6 +170,8 @@ def test_its_exports_give_what_it_gives(exported):
     assert set(signature.structured_input_signature[1]) == {"image", "embedding"}
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_the_devices_example_runs_it(exported, run_dir, tmp_path):
     """Of a square of the trained size, so that no scaling stands between the two: equal to a rounded pixel."""
     square = np.random.default_rng(0).integers(0, 256, [18, 18, 3], np.uint8)
@@ -178,6 +182,8 @@ def test_the_devices_example_runs_it(exported, run_dir, tmp_path):
     assert np.abs(there - here).max() <= 1
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_the_page_can_feed_it(exported):
     contract, vocabulary = web.read_packed(os.path.join(exported, "simgan.tflite"))
     assert contract["method"] == "tint" and "noise" not in contract["signatures"]["edit"]["inputs"]
