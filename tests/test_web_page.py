@@ -395,7 +395,7 @@ def test_files_of_ones_own(page, python, tmp_path):
     before = canvas(page, "before")
     changed(page, page.run, drop, page.run("return document.querySelector('#samples img').src"))
     assert page.run("return document.querySelector('#before').getAttribute('aria-label')") == "dropped.png"
-    assert np.abs(canvas(page, "before").astype(int) - before).max() > 20
+    assert canvas(page, "before").shape != before.shape
 
 
 def test_bad_input(page, tmp_path):
@@ -404,15 +404,15 @@ def test_bad_input(page, tmp_path):
     (tmp_path / "no.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
     Image.new("1", (8000, 6300)).save(tmp_path / "huge.png")
     Image.new("L", (7, 70)).save(tmp_path / "tiny.png")
-    Image.new("L", (2000, 90)).save(tmp_path / "long.png")
+    Image.new("L", (4000, 90)).save(tmp_path / "long.png")
     (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"></svg>')
     for name, message in (
         ("letter.txt", "letter.txt is not a picture that this browser can read. Take a JPEG"),
         ("no.jpg", "no.jpg is not a picture"),
         ("huge.png", "huge.png is 8000x6300, over 50 million pixels. Make it smaller."),
         ("tiny.png", "tiny.png is 7x70. Both sides need 8 pixels"),
-        ("long.png", "long.png is 2000x90. The longer side may be 20 times"),
-        ("drawing.svg", "drawing.svg is damaged, or of a kind that this browser cannot read"),
+        ("long.png", "long.png is 4000x90. The longer side may be 40 times"),
+        ("drawing.svg", "drawing.svg: it is damaged, or of a kind that this browser cannot read; take a JPEG"),
     ):
         assert message in refusal(page, page.type, "#file", str(tmp_path / name))
     drop_text = "document.dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer(), bubbles: true}))"

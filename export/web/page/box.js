@@ -52,10 +52,12 @@ export class Box {
     return { x: start(x, w, this.width), y: start(y, h, this.height), width: w, height: h };
   }
 
-  // Where a pointer is, in pixels of the photograph.
+  // Where a pointer is, in pixels of the photograph; beside it, the nearest place on its edge.
   at(event) {
     const place = this.frame.getBoundingClientRect();
-    return [(event.clientX - place.x) / place.width * this.width, (event.clientY - place.y) / place.height * this.height];
+    const share = (distance, side) => Math.min(Math.max(distance / side, 0), 1);
+    return [this.width * share(event.clientX - place.x, place.width),
+      this.height * share(event.clientY - place.y, place.height)];
   }
 
   take(event) {

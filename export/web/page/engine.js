@@ -73,7 +73,10 @@ async function unpacked(bytes) {
 
 // value: {file, number: a new one}. Gives {width, height, shown: ImageBitmap}. Upright by EXIF and on white, as in Python.
 async function open({ file, number }) {
-  const picture = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
+  const picture = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" })
+    .catch(() => {
+      throw new Error("it is damaged, or of a kind that this browser cannot read; take a JPEG, PNG or WebP");
+    });
   const { width, height } = picture;
   const pen = canvasPen(width, height);
   pen.fillStyle = "white";
@@ -146,7 +149,7 @@ async function save() {
 
 function canvasPen(width, height) {
   const pen = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  if (!pen) throw new Error(`this browser has no memory for ${width}x${height} pixels: take a smaller picture`);
+  if (!pen) throw new Error(`${width}x${height} pixels are too many for this browser's memory; take a smaller picture`);
   return pen;
 }
 

@@ -44,9 +44,8 @@ async function take(file, name, turn = ++pictures, pressed = null) {
     await started;
     say(`Reading ${name} ...`);
     await checkSize(file, name, site.limits);
-    const photo = await ask("open", { file, number: turn }).catch(() => {
-      throw new Error(`${name} is damaged, or too large or of a kind that this browser cannot read. Take a JPEG, PNG or `
-        + "WebP.");
+    const photo = await ask("open", { file, number: turn }).catch((error) => {
+      throw new Error(`${name}: ${error.message}.`);
     });
     if (turn !== pictures) return;
     Object.assign(state, { photo: { number: turn, name }, noise: 0 });
@@ -190,6 +189,7 @@ strength.addEventListener("input", () => {
 of("part").addEventListener("click", () => {
   if (box.value) box.set(null);
   else box.setMiddle();
+  if (box.value) of("box").focus({ preventScroll: true }); // so that keys move it at once
   partChanged();
 });
 of("another").addEventListener("click", () => {
