@@ -16,6 +16,7 @@ The class lists, trainvalclasses.txt and testclasses.txt, name one class folder 
 --test_classes= say where else they are, --test_share=0.2 draws the test classes instead.
 """
 
+import dataclasses
 import hashlib
 import os
 import shlex
@@ -25,11 +26,12 @@ from collections.abc import Iterator
 import tqdm
 from absl import flags
 
-from data import cub, demo, embeddings, folder, geometry, loading, oxford102, records
+from data import cub, demo, embeddings, folder, geometry, images, loading, oxford102, records
 from data.listing import Listing
 from simgan_tf.system import commands, files
 
 MOST_LISTED = 20  # lines about left-out pictures that dataset.json keeps
+BOXES = 100  # in so many boxes one may leave its picture by far: CUB has 2 such among 11,788
 CROPS = ("none", "box")
 CHECKS = ("pixels", "headers")
 DATASETS = {"demo": oxford102, "cub": cub, "oxford102": oxford102, "folder": folder}
@@ -60,7 +62,8 @@ def build(
     captions_dir, skip_missing: as the data set's `listing`.   rule: train_classes, test_classes, test_share and
     split_seed of `data.listing.rule_of`.   workers: threads that check pictures, 0 = one a core.
     command: kept in dataset.json for the reader.   embeddings_path: what `data.embeddings.read` takes, "" = none.
-    crop: "box" cuts the birds out by `geometry.crop_rectangle`.   stored_size: as `images.read_picture`.
+    crop: "box" cuts the birds out by `geometry.crop_rectangle`, after clipping the boxes to their pictures.
+    stored_size: as `images.read_picture`.
     check: "pixels" decodes every picture once; "headers" accepts JPEGs whose beginning and end are right.
 
     Raises: ValueError, FileNotFoundError or OSError, one line each; `out_dir` is then as it was.
@@ -84,8 +87,10 @@ def build(
         demo.write(raw_dir)  # or finds the set there already, or refuses a folder with anything else
 
     listing = DATASETS[dataset].listing(raw_dir, captions_dir, skip_missing, **rule)
+    clipped = 0
     if crop == "box":
         _require_boxes(listing, raw_dir)
+        listing, clipped = _clip_boxes(listing)
     vectors = embeddings.read(embeddings_path) if embeddings_path else None
     if vectors:
         embeddings.check(vectors, listing)
@@ -134,6 +139,7 @@ def build(
                 "count": len(listing.missing), "reasons": listing.reasons, "first": listing.missing[:MOST_LISTED],
             },  # fmt: skip
             "duplicates": both,  # [key in train, key in test] of pictures that are the same, byte for byte
+            "clipped_boxes": clipped,
             "has_masks": all(part["masks"] == part["images"] for part in splits.values()),
             "embeddings": entry,
             "fingerprint": records.fingerprint(splits),
@@ -165,6 +171,32 @@ def _require_boxes(listing: Listing, raw_dir: str) -> None:
         raise ValueError(
             f"crop='box' needs CUB_200_2011/bounding_boxes.txt in {raw_dir!r}; {len(without):,} pictures have no box."
         )
+
+
+def _clip_boxes(listing: Listing) -> tuple[Listing, int]:
+    """The listing with every box cut off at its picture's edges, and how many were.
+
+    Raises: ValueError where more than one box in BOXES leaves its picture by over geometry.SLACK of a side: the boxes
+    were drawn on other pictures than these.
+    """
+    clipped, astray, splits = 0, [], {}
+    total = sum(len(entries) for entries in listing.splits.values())
+    with tqdm.tqdm(total=total, unit="image", desc="checking boxes", delay=2, leave=False) as bar:
+        for split, entries in listing.splits.items():
+            splits[split] = []
+            for entry in entries:
+                size = images.picture_size(entry.image_path)
+                box, beyond = geometry.clip_box(size, entry.box) if size else (entry.box, 0.0)
+                clipped += beyond > 0
+                if beyond > geometry.SLACK:
+                    astray.append((entry, size))
+                splits[split].append(dataclasses.replace(entry, box=box))
+                bar.update()
+    if astray and len(astray) * BOXES > total:
+        entry, size = astray[0]
+        first = geometry.beside(entry.image_path, size, entry.box)
+        raise ValueError(f"{len(astray):,} of {total:,} boxes leave their pictures, the first: {first}")
+    return dataclasses.replace(listing, splits=splits), clipped
 
 
 def _listing_digest(listing: Listing, vectors: embeddings.Embeddings | None) -> str:
@@ -213,6 +245,8 @@ def remarks(info: dict[str, object]) -> list[str]:
     if missing["count"]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in missing["reasons"].items())
         lines.append(f"left out: {missing['count']:,} ({reasons}), first: {missing['first'][0]}")
+    if clipped := info.get("clipped_boxes"):  # records of before have no such number
+        lines.append(f"{clipped:,} boxes left their pictures and were clipped to them")
     if info["duplicates"]:
         train, test = info["duplicates"][0]
         lines.append(f"note: {len(info['duplicates'])} pictures are in both splits, such as {train} = {test}")

@@ -23,6 +23,21 @@ def check_size(path: str, size: tuple[int, int]) -> None:
         raise Refused(f"{path} is {width}x{height}; both sides need {MIN_SIDE} pixels or more.")
 
 
+def clip_box(size: tuple[int, int], box: Box) -> tuple[Box, float]:
+    """The part of a box that lies in its picture, and how far the box leaves it, in shares of the side it crosses.
+
+    size: (width, height) of the picture.   0 = the box lies inside and is returned as it is. A box that lies outside
+    as a whole keeps no width or height.
+    """
+    (width, height), (x, y, w, h) = size, box
+    beyond = max(-x / width, -y / height, (x + w) / width - 1, (y + h) / height - 1)
+    if beyond <= 0:
+        return box, 0.0
+    left, top = min(max(x, 0.0), width), min(max(y, 0.0), height)
+    right, bottom = min(max(x + w, 0.0), width), min(max(y + h, 0.0), height)
+    return (left, top, right - left, bottom - top), beyond
+
+
 def crop_rectangle(path: str, size: tuple[int, int], box: Box) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the square around a bounding box, cut off at the picture's edges.
 
@@ -40,13 +55,19 @@ def crop_rectangle(path: str, size: tuple[int, int], box: Box) -> tuple[int, int
     slack_x, slack_y = SLACK * width, SLACK * height
     inside = -slack_x <= x and x + w <= width + slack_x and -slack_y <= y and y + h <= height + slack_y
     if not inside or w < 1 or h < 1:
-        raise Refused(
-            f"{path} is {width}x{height}, but its bounding box of {w}x{h} at ({x}, {y}) leaves it; these pictures "
-            "are not the originals (cut or resized already?): build with --crop=none."
-        )
+        raise Refused(beside(path, size, box))
     centre_x, centre_y, half = (2 * x + w) // 2, (2 * y + h) // 2, int(0.75 * max(w, h))
     left, top = max(0, centre_x - half), max(0, centre_y - half)
     return left, top, min(width, centre_x + half), min(height, centre_y + half)
+
+
+def beside(path: str, size: tuple[int, int], box: Box) -> str:
+    """What is wrong with a box that leaves its picture."""
+    x, y, w, h = (int(value) for value in box)
+    return (
+        f"{path} is {size[0]}x{size[1]}, but its bounding box of {w}x{h} at ({x}, {y}) leaves it; these pictures "
+        "are not the originals (cut or resized already?): build with --crop=none."
+    )
 
 
 def change(

@@ -87,6 +87,23 @@ def read_pictures(
     ]
 
 
+def picture_size(path: str) -> tuple[int, int] | None:
+    """(width, height) that `read_picture` gives a picture which is not cut, by its header alone.
+
+    None where the header cannot be read: what is wrong with the file is told by `read_picture`.
+    Raises: ValueError for what is no file or too large; FileNotFoundError.
+    """
+    data = read_file(path)
+    if data[:2] == b"\xff\xd8" and (size := _usual_jpeg_size(data)):
+        return size
+    try:
+        with open_picture(path, data) as picture:
+            width, height = picture.size
+            return (height, width) if _orientation(picture) in (5, 6, 7, 8) else (width, height)
+    except (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
+
+
 def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int = 0) -> bytes:
     """PNG bytes of a mask, cut and sized as its picture was, checked to be one grey channel of the size of `image`.
 

@@ -346,6 +346,25 @@ def test_crop_rectangle_is_stackgans():
     assert geometry.crop_rectangle("p", (50, 50), (0.9, 0.0, 51.0, 51.9)) == (0, 0, 50, 50)  # a 50th may be outside
 
 
+def test_clip_box():
+    """Of 50 x 40 pixels: (40, -4, 20, 24) leaves by 10 of 50 to the right and by 4 of 40 above."""
+    assert geometry.clip_box((50, 40), (1.0, 2.0, 49.0, 38.0)) == ((1.0, 2.0, 49.0, 38.0), 0.0)
+    assert geometry.clip_box((50, 40), (40.0, -4.0, 20.0, 24.0)) == ((40.0, 0, 10.0, 20.0), pytest.approx(0.2))
+    assert geometry.clip_box((50, 40), (60.0, 0.0, 20.0, 40.0)) == ((50, 0.0, 0, 40.0), pytest.approx(0.6))
+
+
+def test_picture_size_is_that_of_the_upright_picture(tmp_path):
+    """A JPEG, a PNG, a JPEG that its EXIF orientation 6 lays on its side; None for what is no picture."""
+    pixels, turned = noise(1, 20, 26), Image.Exif()
+    turned[0x0112] = 6
+    (tmp_path / "a.jpg").write_bytes(encode(pixels))
+    (tmp_path / "a.png").write_bytes(encode(pixels, form="PNG"))
+    (tmp_path / "b.jpg").write_bytes(encode(pixels, exif=turned))
+    (tmp_path / "c.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    found = [images.picture_size(str(tmp_path / name)) for name in ("a.jpg", "a.png", "b.jpg", "c.jpg")]
+    assert found == [(26, 20), (26, 20), (20, 26), None]
+
+
 @pytest.mark.parametrize("box", [(60, 0, 60, 50), (0, 0, 103, 50), (-3, 0, 10, 10), (0, 0, 0, 10), (0, 95, 10, 10)])
 def test_a_box_outside_of_the_picture_is_refused(tmp_path, box):
     (tmp_path / "a.jpg").write_bytes(encode(noise(0, 100, 100)))
