@@ -20,6 +20,7 @@ def TREE(raw_dir: str, captions_dir: str = "") -> str:
 {root}/image_class_labels.txt  number of each picture, number of its class
 {root}/classes.txt  number and folder of each class
 {root}/bounding_boxes.txt  for --crop=box only
+{root}/segmentations/{bird}.png ...  outlines, where there are any, here or beside {FOLDER}; not needed
 {texts}/{bird}.txt ...  or .t7, or AttnGAN's captions.pickle with train/ and test/
 {texts}/trainvalclasses.txt and testclasses.txt  150 and 50 class folders; not needed with AttnGAN's pickles"""
 
@@ -34,7 +35,9 @@ def listing(
     test_share: float = 0.0,
     split_seed: int = 0,
 ) -> Listing:
-    """Every bird of both splits, in key order, with its captions; pictures are not opened yet.
+    """Every bird of both splits, in key order, with its captions, and its outline as mask where one was drawn.
+
+    Pictures are not opened yet.
 
     images.txt, image_class_labels.txt, classes.txt and bounding_boxes.txt are joined by number and must agree with
     the folders. train_test_split.txt is not read: its splits share classes.
@@ -78,6 +81,13 @@ def _root(raw_dir: str) -> str:
     return raw_dir if not os.path.isdir(inside) and os.path.isfile(os.path.join(raw_dir, "images.txt")) else inside
 
 
+def _outlines_dir(root: str) -> str:
+    """Where segmentations.tgz was unpacked: in CUB_200_2011/, or beside it."""
+    inside = os.path.join(root, "segmentations")
+    beside = os.path.join(os.path.dirname(os.path.abspath(root)), "segmentations")
+    return beside if not os.path.isdir(inside) and os.path.isdir(beside) else inside
+
+
 def _captions_dir(raw_dir: str) -> str:
     inside = os.path.join(raw_dir, "text_c10")
     beside = os.path.join(os.path.dirname(os.path.abspath(raw_dir)), "text_c10")
@@ -96,6 +106,8 @@ def _entries(root: str) -> dict[str, Entry]:
     )
     labels, classes = _table(label_path), _table(class_path)
     boxes = _table(box_path) if os.path.isfile(box_path) else {}
+    outlines = _outlines_dir(root)
+    drawn = {folder: _names(os.path.join(outlines, folder)) for folder in _names(outlines)}
     entries: dict[str, Entry] = {}
     for number, (place, (path, *_)) in _table(image_path).items():
         folder, _, name = path.rpartition("/")
@@ -113,7 +125,9 @@ def _entries(root: str) -> dict[str, Entry]:
                 f"{place}: {path} has the label {label}, which is {named} in {class_path}; fetch the files again."
             )
         box = _box(number, boxes, box_path) if boxes else None
-        entries[key] = Entry(key, label, os.path.join(root, "images", folder, name), box=box, class_name=folder)
+        mask = os.path.join(outlines, folder, f"{key}.png") if f"{key}.png" in drawn.get(folder, ()) else ""
+        path = os.path.join(root, "images", folder, name)
+        entries[key] = Entry(key, label, path, mask_path=mask, box=box, class_name=folder)
     return entries
 
 

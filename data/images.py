@@ -107,6 +107,8 @@ def picture_size(path: str) -> tuple[int, int] | None:
 def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int = 0) -> bytes:
     """PNG bytes of a mask, cut and sized as its picture was, checked to be one grey channel of the size of `image`.
 
+    A mask of one bit a pixel becomes grey: 0 and 255.
+
     image: what `read_picture` returned for the same box and stored_size. Sampling is nearest: values stay as they are.
 
     Raises: ValueError, naming the file; FileNotFoundError.
@@ -116,16 +118,17 @@ def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int 
         with open_picture(path, data) as mask, open_picture(path, image) as picture:
             check_size(path, mask.size)
             mask.load()
+            grey = mask.convert("L") if mask.mode == "1" else mask  # one bit a pixel: black and white
             wanted = change(path, mask.size, box, stored_size)
-            stored = mask.crop(wanted[0]).resize(wanted[1], Image.Resampling.NEAREST) if wanted else mask
-            found, expected = (mask.format, mask.mode, stored.size), ("PNG", "L", picture.size)
+            stored = grey.crop(wanted[0]).resize(wanted[1], Image.Resampling.NEAREST) if wanted else grey
+            found, expected = (mask.format, grey.mode, stored.size), ("PNG", "L", picture.size)
     except Refused as error:
         raise ValueError(str(error)) from error
     except BROKEN as error:
         raise ValueError(f"{path} is not a readable mask ({reason(error)}); replace it.") from error
     if found != expected:
         raise ValueError(f"{path} is {found}; a mask must be {expected}, as large as its picture.")
-    return _encoded(stored, "PNG") if wanted else data
+    return data if stored is mask else _encoded(stored, "PNG")
 
 
 def read_file(path: str) -> bytes:

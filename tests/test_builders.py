@@ -290,6 +290,24 @@ def test_birds_are_cut_out_by_their_boxes(tmp_path, birds):
         build.build("oxford102", str(birds), str(tmp_path / "b"), crop="box")
 
 
+def test_outlines_of_some_birds_become_their_masks(tmp_path, birds):
+    """A file of one bit a pixel, as segmentations.tgz may hold; cut out with its bird: box (1, 1, 6, 12) of the jay
+    gives 0..13 x 0..16. The other three have none, so the records as a whole have no masks."""
+    outline = noise(5)[..., 0] > 127
+    path = birds.parent / "segmentations" / "003.Jay" / "Jay_0004_40.png"
+    path.parent.mkdir(parents=True)
+    Image.fromarray(outline).save(path)
+    info, _ = build.build("cub", str(birds), str(tmp_path / "a"), crop="box", shards=1)
+    (jay,) = records.read_examples(str(tmp_path / "a"), "test")
+    with Image.open(io.BytesIO(jay.mask)) as mask:
+        assert mask.mode == "L"
+        np.testing.assert_array_equal(np.asarray(mask), np.where(outline[:16, :13], 255, 0))
+    assert not any(example.mask for example in records.read_examples(str(tmp_path / "a"), "train"))
+    assert not info["has_masks"] and info["splits"]["test"]["masks"] == 1
+    shutil.move(birds.parent / "segmentations", birds / "segmentations")
+    assert build.build("cub", str(birds), str(tmp_path / "b"), crop="box")[0]["splits"]["test"]["masks"] == 1
+
+
 def test_boxes_are_clipped_where_few_leave_their_pictures(tmp_path, birds):
     """Of 26 x 20 pixels. (2, 3, 10, 18) leaves by 1 of 20 below, as one in 104 may, and is clipped to (2, 3, 10, 17):
     centre (7, 11), R = int(0.75 * 17) = 12: 0..19 x 0..20. (0, 0, 26.2, 20) leaves by under a 50th: it is clipped, and
