@@ -9,6 +9,8 @@ PYTEST = TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 .PHONY: demo test slow lint docs clean
 
 demo: .venv/ready
+	@echo "make demo: about 10 minutes on two cores with AVX-512, most of it training; an older processor takes half an"
+	@echo "hour and more. The training says after its first steps how long it takes here."
 	$(BIN)/python -m data.build --dataset=demo --raw_dir=$(RUN)/raw --out_dir=$(RUN)/records
 	$(BIN)/python -m simgan_tf.text.train --records_dir=$(RUN)/records --run_dir=$(RUN) \
 	    --dim=128 --word_dim=64 --image_size=32 --image_width=16 --steps=300 --learning_rate=2e-3

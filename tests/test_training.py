@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import shutil
 import signal
 
@@ -190,6 +191,19 @@ def test_old_checkpoints_go_but_for_every_kth(tmp_path):
     training.train(fresh(config), batches, config, str(tmp_path), IMAGES)
     kept = {name.split(".")[0] for name in os.listdir(tmp_path / "checkpoints") if name.startswith("ckpt")}
     assert kept == {"ckpt-3", "ckpt-5", "ckpt-6"}
+
+
+def test_time_left_in_words():
+    """400 x 0.2 s = 80 s; 1,978 x 0.212 s = 419 s = 7.0 minutes; 20,000 x 0.9 s = 5 hours."""
+    assert training.time_left(400, 0.2) == "80 seconds for 400 steps of 0.2 s"
+    assert training.time_left(1978, 0.212) == "7 minutes for 1,978 steps of 0.212 s"
+    assert training.time_left(20_000, 0.9) == "5 hours for 20,000 steps of 0.9 s"
+
+
+def test_a_training_says_after_its_first_steps_how_long_it_takes(tmp_path, capsys):
+    config = dataclasses.replace(TINY, steps=training.WARM + training.TIMED + 2, checkpoint_every=0, log_every=0)
+    training.train(fresh(config), batches, config, str(tmp_path), IMAGES)
+    assert re.search(r"step 22: about \d+ seconds for 2 steps of [\d.e-]+ s are left", capsys.readouterr().out)
 
 
 def test_total_steps():

@@ -209,6 +209,30 @@ def _blurred_lab(images: np.ndarray) -> np.ndarray:
     return to_lab(ndimage.gaussian_filter(images, [0, sigma, sigma, 0]))
 
 
+BINS = (10, 15, 15)  # of L, a and b
+
+
+def colour_bins(images: np.ndarray) -> np.ndarray:
+    """The bin of BINS that each pixel's Lab colour falls into, of its own picture's histogram, [N, S, S] int."""
+    lab = _blurred_lab(images)
+    places = [np.clip(lab[..., 0] * 0.09, 0, 9), *(np.clip((lab[..., k] + 90) * 14 / 180, 0, 14) for k in (1, 2))]
+    places = np.ravel_multi_index([np.round(place).astype(int) for place in places], BINS)
+    return places + (np.arange(len(images)) * int(np.prod(BINS)))[:, None, None]
+
+
+def log_ratio(places: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """How much more often each pixel's colour is inside than outside, as a logarithm, [N, S, S].
+
+    places: of `colour_bins`. inside: [N, S, S] in [0, 1], the weight with which a pixel is inside.
+    """
+    count, histograms = len(places), []
+    for weight in (inside, 1 - inside):
+        counted = np.bincount(places.ravel(), weight.ravel(), count * int(np.prod(BINS))).reshape(count, *BINS)
+        counted = ndimage.gaussian_filter(counted, [0, 0.7, 0.7, 0.7]) + 0.05  # an empty bin decides little
+        histograms.append(counted / counted.sum(axis=(1, 2, 3), keepdims=True))
+    return np.log(histograms[0] / histograms[1]).ravel()[places]
+
+
 def foreground(images: np.ndarray) -> np.ndarray:
     """Where the flower or the bird is, [N, S, S] bool: True = inside; never empty. images: [N, S, S, 3] in [-1, 1].
 
@@ -221,24 +245,14 @@ def foreground(images: np.ndarray) -> np.ndarray:
     """
     side = images.shape[1]
     images = _shrink(images)
-    count, small = images.shape[:2]
-    lab = _blurred_lab(images)
-    bins = (10, 15, 15)
-    places = [np.clip(lab[..., 0] * 0.09, 0, 9), *(np.clip((lab[..., k] + 90) * 14 / 180, 0, 14) for k in (1, 2))]
-    places = np.ravel_multi_index([np.round(place).astype(int) for place in places], bins)
-    places += (np.arange(count) * int(np.prod(bins)))[:, None, None]
+    small, places = images.shape[1], colour_bins(images)
     centred = np.exp(-_from_centre(small) / (2 * 0.33**2))
     prior = np.clip(centred, 0.02, 0.95)
     odds = np.log(prior / (1 - prior))
     blur = 1.5 * small / SIDE
     inside = np.broadcast_to(prior, places.shape)
     for _ in range(6):
-        histograms = []
-        for weight in (inside, 1 - inside):
-            counted = np.bincount(places.ravel(), weight.ravel(), count * int(np.prod(bins))).reshape(count, *bins)
-            counted = ndimage.gaussian_filter(counted, [0, 0.7, 0.7, 0.7]) + 0.05  # an empty bin decides little
-            histograms.append(counted / counted.sum(axis=(1, 2, 3), keepdims=True))
-        ratio = np.log(histograms[0] / histograms[1]).ravel()[places]
+        ratio = log_ratio(places, inside)
         inside = 1 / (1 + np.exp(-(odds + 2 * ndimage.gaussian_filter(ratio, [0, blur, blur]))))
     masks = np.zeros(inside.shape, bool)
     for mask, likely in zip(masks, inside > 0.5, strict=True):
@@ -250,6 +264,19 @@ def foreground(images: np.ndarray) -> np.ndarray:
         else:
             mask[:] = prior > 0.5
     return masks.repeat(side // small, axis=1).repeat(side // small, axis=2)
+
+
+def coloured(images: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """How surely each pixel is inside, by six rounds of a colour model as `foreground`'s, begun from `prior`.
+
+    images: [N, 64, 64, 3] in [-1, 1]. prior: [N, 64, 64] in (0, 1). The log-ratio of the two histograms counts once.
+    """
+    places = colour_bins(images)
+    odds, inside = np.log(prior / (1 - prior)), prior
+    for _ in range(6):
+        ratio = log_ratio(places, inside)
+        inside = 1 / (1 + np.exp(-(odds + ndimage.gaussian_filter(ratio, [0, 1.0, 1.0]))))
+    return inside
 
 
 def background(masks: np.ndarray) -> np.ndarray:
