@@ -189,11 +189,12 @@ def lines_of_python():
 @pytest.mark.slow
 @pytest.mark.parametrize("block", list(lines_of_python()))
 def test_lines_of_python_edit(block, tmp_path, monkeypatch):
-    """Run as they stand: the sample that they name comes out as large as it was, and changed."""
+    """Run as they stand: the sample that they name comes out as large as it was, a fiftieth of it clearly changed."""
     (sample,) = re.findall(r"simgan_tf/pretrained/samples/[\w/]+\.jpg", block)
     (tmp_path / "simgan_tf").symlink_to(ROOT / "simgan_tf")
     monkeypatch.chdir(tmp_path)
     exec(compile(block, "block", "exec"), {})
     with Image.open("edit.png") as edited, Image.open(sample) as source:
         assert edited.mode == "RGB" and edited.size == source.size
-        assert np.abs(np.asarray(edited, float) - np.asarray(source)).mean() > 2
+        changes = np.abs(np.asarray(edited, float) - np.asarray(source)).max(axis=2)
+        assert (changes > 25).mean() > 0.02
