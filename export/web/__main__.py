@@ -39,8 +39,8 @@ SENTENCES = {  # to try on the photographs of a subject; the page opens with the
     "birds": (
         "this bird is yellow with a yellow belly",
         "this bird is blue with a blue belly",
-        "this bird is red with a red belly",
         "this bird is white with a white belly",
+        "this bird is red with a red belly",
     ),
 }
 CONTRACT = "contract.json"  # export/tflite.py's; that module starts TensorFlow, which this command does without
