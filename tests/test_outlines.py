@@ -30,12 +30,14 @@ def test_shipped_weights_are_small_and_say_so_of_every_size(kind):
 
 
 def test_drawn_flowers_are_found():
-    """Never learned from; their true masks are known. A disc in the middle has an overlap of about 0.6 with them."""
-    drawn = [painter.draw(flower, i + 1, 128) for i, flower in enumerate(demo.flowers()[:400:25])]
+    """Never learned from; their true masks are known. Better than a disc of 0.38 of the side in the middle."""
+    drawn = [painter.draw(flower, i + 1, 128) for i, flower in enumerate(demo.flowers()[::7])]
     images = np.stack([pixels for pixels, _ in drawn]) / np.float32(127.5) - 1
     truth = np.stack([mask for _, mask in drawn]) > 0
     found = objects.overlap(outlines.Outliner("flowers").masks(images), truth)
-    assert np.median(found) > 0.5, found
+    y, x = np.mgrid[:128, :128] - 63.5
+    disc = np.broadcast_to(x**2 + y**2 < (0.38 * 128) ** 2, truth.shape)
+    assert np.median(found) > np.median(objects.overlap(disc, truth)), found
 
 
 @pytest.mark.slow
