@@ -2,7 +2,7 @@
 Needs ai-edge-litert, numpy and Pillow alone, and pillow-heif for HEIC: without TensorFlow, copy this file and
 simgan_tf/carry.py to a board, side by side.
 
-python -m export.device_example --model=simgan_float16.tflite --image=flower.jpg --text="purple petals" --out=edit.png
+python -m export.device_example --model=simgan_float16.tflite --image=photo.jpg --text="purple petals" --out=edit.png
 """
 
 import argparse

@@ -2,8 +2,8 @@
 Knows the requests and no model. REST needs the standard library alone; gRPC needs tensorflow-serving-api, which needs
 TensorFlow.
 
-python -m export.serving.client --address=localhost:8501 --image=flower.jpg --text="this flower has purple petals" \
-    --out=edit.png
+python -m export.serving.client --address=localhost:8501 --image=photo.jpg --text="this flower has purple petals" \
+    --out=edit.jpg
 """
 
 import base64

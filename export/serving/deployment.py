@@ -38,8 +38,8 @@ num_batch_threads {{ value: 2 }}
 COMPOSE = f"""\
 # In this folder:   docker compose up
 # Then:             curl localhost:8501/v1/models/{MODEL}        until it says AVAILABLE
-#                   python -m export.serving.client --address=localhost:8501 --image=flower.jpg \\
-#                       --text="this flower has purple petals" --out=edit.png
+#                   python -m export.serving.client --address=localhost:8501 --image=photo.jpg \\
+#                       --text="this flower has purple petals" --out=edit.jpg
 # A new version is a new folder {MODEL}/NUMBER/; the running server takes it up by itself.
 services:
   {MODEL}:
