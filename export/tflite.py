@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from export import compact, saved_model, variants
 from simgan_tf.edit import Editor
-from simgan_tf.text import tokens
+from simgan_tf.text import notes, tokens
 from simgan_tf.text.released_tokens import Characters, Dictionary, from_contract
 
 CONTRACT = "contract.json"
@@ -153,6 +153,7 @@ def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
             **({"vocabulary": VOCABULARY} if encoder.vocabulary.in_file else {}),
             **encoder.vocabulary.contract,
         },
+        "notes": notes.contract(encoder),
         "noise": "zeros give the mean edit; independent standard normal numbers give another one each draw; a model "
                  "whose signatures have no noise gives one edit",
         "signatures": {

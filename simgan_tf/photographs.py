@@ -141,13 +141,12 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
     from tqdm import tqdm
 
     from data import photo
+    from simgan_tf.text import notes
 
     for text in dict.fromkeys([*wanted.texts, *([wanted.to_text] if wanted.to_text is not None else [])]):
         editor.text_encoder.check(text)
-        unknown = editor.text_encoder.unknown_words(text)
-        if unknown:
-            words = ", ".join(word if word.isprintable() else repr(word) for word in unknown)
-            print(f"unknown to the text encoder: {words}")
+        for line in notes.notes(text, editor.text_encoder):
+            print(line)
     bad, written, rows = 0, 0, []
     with tqdm(total=len(jobs), unit="edit", desc="editing", delay=2, leave=False, disable=len(jobs) < 2) as bar:
         for job in jobs:

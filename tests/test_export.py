@@ -74,6 +74,7 @@ def test_tflite_contract_and_embedding(exported, editor):
     assert words == ["<pad>", "<unk>", *WORDS]
     assert contract["tokens"]["length"] == 9
     assert (contract["image"]["size"], contract["image"]["load_size"]) == (16, 20)
+    assert "not" in contract["notes"]["negations"] and contract["notes"]["colours"]["red"] is None  # random: uncounted
     unknown = contract["tokens"]["unknown"]
     ids = [words.index(word) if word in words else unknown for word in "this odd flower has red".split()]
     tokens = np.array([ids + [contract["tokens"]["padding"]] * (9 - len(ids))], np.int32)

@@ -25,7 +25,7 @@ ALLOWED = {  # module or package -> what of ours it may import, beside itself
     "simgan_tf.text": {"simgan_tf.layers", "simgan_tf.losses", "data"} | SYSTEM,
     "simgan_tf.edit": {"simgan_tf.configs", "simgan_tf.methods", "simgan_tf.text", "simgan_tf.checkpoints", "data",
                        "simgan_tf.carry", "simgan_tf.photographs"} | SYSTEM,
-    "simgan_tf.photographs": {"simgan_tf.edit", "data"} | SYSTEM,
+    "simgan_tf.photographs": {"simgan_tf.edit", "simgan_tf.text.notes", "data"} | SYSTEM,
     "simgan_tf.evaluation": {"simgan_tf.edit", "simgan_tf.configs", "simgan_tf.layers", "simgan_tf.text", "data"}
     | SYSTEM,
     "simgan_tf": set(),

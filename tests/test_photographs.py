@@ -107,6 +107,17 @@ def test_every_photograph_comes_back_at_its_own_size(editor, album, capsys):
         assert sheet.width == 2 * (photographs.CELL + 4)
 
 
+def test_a_sentence_is_told_as_it_was_understood_once(editor, album, capsys):
+    """Of the encoder's nine words: petels is one letter from petals. Three photographs, each line once."""
+    task = wanted(album, texts=("this flower is not red, has petels and a very long stem",))
+    assert run(editor, task, plan(task))
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "only the first 9 words are read; left out: very long stem",
+        "unknown to the model: is, petels (did you mean petals?), and, a",
+        '"not" is not understood: red is taken as asked for',
+    ]
+
+
 def pixels(path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB")).astype(int)

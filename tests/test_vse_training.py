@@ -333,6 +333,7 @@ def test_commands(tmp_path):
                 "freeze_words": False, "image_features": "cnn", "image_size": 16, "best_step": 2,
                 "encoder": "bow"}  # fmt: skip
     assert {key: encoder.training[key] for key in expected} == expected
+    assert sum(encoder.colours.values()) == 1.0 and 0.2 < encoder.colours["red"] < 0.8  # a colour each caption
     assert (encoder.training["test"]["pictures"], encoder.training["test"]["sentences_each"]) == (6, 2)
 
     done = run(*near, "--text=A red zebra", "--count=3")

@@ -426,7 +426,7 @@ def test_bad_input(page, tmp_path):
         write(page, "#text", "red")
         changed(page, page.click, "#edit")
     write(page, "#text", "a red flower <b>qqqq</b>")
-    assert page.text("#notes") == "Unknown to the model: a, b, qqqq"
+    assert page.text("#notes") == "unknown to the model: a, b, qqqq"
     write(page, "#to-text", "!?")
     page.click("#edit")
     assert "no word in the sentence" in page.wait("return document.querySelector('#error').innerText")

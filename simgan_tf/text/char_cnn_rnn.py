@@ -46,6 +46,7 @@ class CharCnnRnn:
     """
 
     kind = "char_cnn_rnn"
+    colours: dict[str, float] = {}  # what a released encoder was trained on is not at hand
     length = LENGTH
 
     def __init__(

@@ -21,6 +21,7 @@ class TextEncoder(Protocol):
     dim: int  # D, numbers a sentence
     length: int  # T, ids that are kept of a sentence
     phi_scale: float  # factor on the network's output, applied in all that is returned
+    colours: dict[str, float]  # share of its training captions that has each colour, see notes.py; {} = not counted
     vocabulary: Vocabulary | Dictionary | Characters  # how a sentence becomes ids, in Python and in a graph
 
     @property

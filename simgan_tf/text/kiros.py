@@ -49,6 +49,7 @@ class Kiros:
     """
 
     kind = "kiros"
+    colours: dict[str, float] = {}  # what a released encoder was trained on is not at hand
 
     def __init__(
         self,

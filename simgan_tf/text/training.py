@@ -13,7 +13,7 @@ from absl import flags
 from tqdm import tqdm
 
 from data import pipeline, records
-from simgan_tf.text import features, vectors, vse
+from simgan_tf.text import features, notes, vectors, vse
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.pairs import Pairs, central, decode, draw, held_out_mask, to_network, to_pairs
 from simgan_tf.text.tokens import Vocabulary
@@ -199,6 +199,7 @@ def run(values: flags.FlagValues) -> None:
         # states of a few hundredths, which drown in the conditioning augmentation's unit noise.
         size = np.sqrt(np.mean(encoder.encode(captions[:: max(1, len(captions) // 5000)]) ** 2))
         encoder.phi_scale = PHI_SIZE / float(size)
+    encoder.colours = notes.shares(captions)
     encoder.training = {
         "dataset": info["dataset"],
         "fingerprint": info["fingerprint"],

@@ -38,7 +38,8 @@ class TextEncoder:
     GAN sees, does not grow with the sentence.
 
     Attributes: architecture, dim (of phi), word_dim, length (T, words kept of a sentence), phi_scale, name, vocabulary,
-    training (facts of the training, plain JSON values). Always float32, whatever the Keras policy.
+    training (facts of the training, plain JSON values), colours (share of the training captions that has each colour,
+    see `notes.shares`; {} where nobody counted, and of no matter to phi). Always float32, whatever the Keras policy.
     """
 
     kind = "vse"
@@ -53,6 +54,7 @@ class TextEncoder:
         phi_scale: float = 1.0,
         name: str = "vse",
         training: dict | None = None,
+        colours: dict[str, float] | None = None,
         architecture: str = "gru",
     ) -> None:
         for key, value in (("dim", dim), ("word_dim", word_dim), ("length", length), ("phi_scale", phi_scale)):
@@ -66,7 +68,7 @@ class TextEncoder:
                 "vectors"
             )
         self.vocabulary, self.name, self.training = vocabulary, name, training or {}
-        self.architecture = architecture
+        self.architecture, self.colours = architecture, colours or {}
         self.dim, self.word_dim, self.length, self.phi_scale = dim, word_dim, length, float(phi_scale)
         self.embedding = keras.layers.Embedding(
             len(vocabulary), word_dim, embeddings_initializer=_uniform(), dtype="float32"
@@ -139,6 +141,7 @@ class TextEncoder:
             "length": self.length,
             "phi_scale": self.phi_scale,
             "vocabulary_size": len(self.vocabulary),
+            "colours": self.colours,
             "training": self.training,
         }
         names = WEIGHTS[self.architecture]
@@ -164,7 +167,8 @@ class TextEncoder:
         vocabulary = Vocabulary.load(os.path.join(directory, stored.VOCABULARY))
         stored.check_size(directory, vocabulary, facts)
         architecture = facts.get("architecture", "gru")  # not named in folders from before there was a second one
-        encoder = cls(vocabulary, **{key: facts[key] for key in keys}, architecture=architecture)
+        given = {key: facts[key] for key in keys}
+        encoder = cls(vocabulary, **given, colours=facts.get("colours"), architecture=architecture)
         stored.restore(directory, dict(zip(WEIGHTS[architecture], encoder.variables, strict=True)))
         return encoder
 

@@ -3,6 +3,7 @@
 import { ask, onProgress } from "./ask.js";
 import { Box } from "./box.js";
 import { Downloads } from "./downloads.js";
+import { notesOf } from "./notes.js";
 import { checkSize } from "./picture.js";
 import { makeTokeniser } from "./words.js";
 
@@ -17,10 +18,6 @@ const downloads = new Downloads(of("files"), of("downloaded"));
 const box = new Box(of("frame"), of("box"), () => partChanged());
 let site, tokeniser, knownWords;
 onProgress((progress) => downloads.show(progress));
-let notesOf = (sentence) => { // lines about a sentence, for people
-  const words = tokeniser.unknown(sentence);
-  return words.length ? [`Unknown to the model: ${words.join(", ")}`] : [];
-};
 let lastField = text; // where a sentence to try goes
 
 // ---- messages ----
@@ -295,7 +292,6 @@ async function start() {
   const vocabulary = site.vocabulary ? await (await load(site.vocabulary)).text() : null;
   knownWords = vocabulary?.split("\n").slice(0, -1) ?? [];
   tokeniser = makeTokeniser(tokens, vocabulary);
-  if ("notes.js" in site.files) ({ notesOf } = await import("./notes.js"));
   downloads.expect(site);
   showSamples();
   showSentences();

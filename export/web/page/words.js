@@ -36,16 +36,16 @@ export function makeTokeniser(contract, vocabulary) {
 }
 
 // Maximal runs of A-Z, a-z, 0-9 in small letters; everything else separates. ASCII alone, as in Python.
-function splitWords(text) {
+export function splitWords(text) {
   return (text.match(/[A-Za-z0-9]+/g) ?? []).map((word) => word.toLowerCase());
 }
 
 // What stands between the six ASCII spaces; JavaScript's own \s has more.
-function splitSpaces(text) {
+export function splitSpaces(text) {
   return text.match(/[^ \t\n\v\f\r]+/g) ?? [];
 }
 
-function lower(text) {
+export function lower(text) {
   return text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 }
 
