@@ -332,6 +332,8 @@ def test_float16_skips_a_step_that_overflows_and_goes_on(tmp_path):
     assert float(other.g_optimizer.dynamic_scale) == 2.0**14
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_xla_changes_nothing_but_rounding():
     """Two steps, compiled and not; several devices refuse it."""
     plain, compiled = (steps_of(method_of(xla=xla), 2) for xla in (False, True))
