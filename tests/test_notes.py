@@ -144,7 +144,7 @@ def test_encoders_from_before_the_table_load(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [("flowers128", "this flower has black petals", "one training caption in 56 says black"),
-     ("flowers", "this flower has purple petals", ""),
+     ("flowers64", "this flower has purple petals", ""),
      ("birds", "a purple bird", "one training caption in 146 says purple"),
      ("birds", "a red bird that is black and yellow", "")],
 )  # fmt: skip
