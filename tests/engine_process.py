@@ -33,10 +33,10 @@ def batches(step):
 
 
 def train(run_dir, config=CONFIG, replicas=None):
-    keras.utils.set_random_seed(config.seed)
-    replicas = replicas or strategy.Replicas()
+    replicas, encoder = replicas or strategy.Replicas(), phi()
+    keras.utils.set_random_seed(config.seed)  # after the encoder, which draws too
     with replicas.scope():
-        method = methods.build(config, phi(), IMAGES // config.batch_size)
+        method = methods.build(config, encoder, IMAGES // config.batch_size)
     training.train(method, batches, config, run_dir, IMAGES, replicas=replicas)
     return method
 

@@ -360,7 +360,7 @@ def test_installed_edit(installed, tmp_path):
     said = from_installed(installed, tmp_path, "-m", "simgan_tf.edit", "--pretrained=tiny", "--image=a.png",
                           "--text=this flower has purple petals", "--out=b.png")  # fmt: skip
     assert "unknown to the model: purple" in said
-    assert "wrote b.png: the source and 4 edits, by tiny at step 7" in said and (tmp_path / "b.png").is_file()
+    assert "wrote b.png, at step 7 of the model" in said and (tmp_path / "b.png").is_file()
 
 
 @pytest.mark.ci
