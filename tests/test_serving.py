@@ -279,7 +279,7 @@ def test_files_beside_the_model(served):
     assert f"image: tensorflow/serving:{tf.__version__}" in compose and "- .:/models:ro" in compose
     for named in re.findall(r"=/models/(\S+)", compose):
         assert os.path.isfile(os.path.join(folder, named))
-    commands = re.findall(r"python -m export.serving.client (.*?\.png)", compose.replace("\\\n#", ""), re.DOTALL)
+    commands = re.findall(r"python -m export.serving.client (.*?out=\S+\.jpg)", compose.replace("\\\n#", ""), re.DOTALL)
     assert len(commands) == 1 and "--address=localhost:8501" in commands[0]
 
 
