@@ -1,12 +1,14 @@
 # make demo: a fresh clone to edited pictures.  make test: the fast tests.  Both make their own .venv first.
+# make test-tf215: the same tests on TensorFlow 2.15 and Keras 2, in an environment of its own.
 PYTHON ?= python3
 RUN ?= runs/demo
 BIN = .venv/bin
 
 # One thread of TensorFlow's each, so that two workers fill two cores.
 PYTEST = TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+TF215 = .venv-tf215
 
-.PHONY: demo test slow lint docs clean
+.PHONY: demo test test-tf215 test-tf215-ci slow lint docs clean
 
 demo: .venv/ready
 	@echo "make demo: about 10 minutes on two cores with AVX-512, most of it training; an older processor takes half an"
@@ -34,6 +36,14 @@ demo: .venv/ready
 test: .venv/ready lint
 	$(PYTEST) $(if $(CI),--ci)
 
+test-tf215: $(TF215)/ready
+	$(subst $(BIN),$(TF215)/bin,$(PYTEST))
+
+# What the two lines' Kerases can do differently; left out: the data's builders, the page, the server, the command line.
+test-tf215-ci: $(TF215)/ready
+	$(subst $(BIN),$(TF215)/bin,$(PYTEST)) $(patsubst %,tests/test_%.py,addons engine export layers losses methods \
+	    pipeline pretrained saved_model tagan tflite)
+
 slow: .venv/ready
 	$(PYTEST) --slow
 
@@ -53,5 +63,14 @@ docs: .venv/ready  # the page that is made of the code
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "tensorflow-serving-api~=2.21.0"
 	touch $@
 
+# Python 3.10 or 3.11. TensorFlow Serving's messages are for tests alone, as below.
+$(TF215)/ready: requirements-tf215.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 10) <= v <= (3, 11) else \
+	    "error: Python %d.%d found, 3.10 or 3.11 needed: make test-tf215 PYTHON=python3.11" % v)'
+	$(PYTHON) -m venv $(TF215)
+	$(TF215)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-tf215.txt
+	$(TF215)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "tensorflow-serving-api~=2.15.0"
+	touch $@
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv $(TF215) runs

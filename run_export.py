@@ -10,6 +10,7 @@ import sys
 from absl import flags
 
 from export import export_run
+from export.serving import USUAL, Bounds
 from export.variants import CALIBRATED, VARIANTS
 from simgan_tf import edit
 from simgan_tf.system import commands
@@ -25,6 +26,11 @@ def define_flags() -> None:
     flags.DEFINE_enum("compute", "float32", ["float32", "bfloat16"], "Convolutions of the SavedModel: bfloat16 is "
                       "faster where the CPU has AMX, or on a GPU, and off by about 0.01 of values "
                       "in [-1, 1].")  # fmt: skip
+    flags.DEFINE_integer("max_pixels", USUAL.pixels, "Largest JPEG that the SavedModel takes, in pixels, up to "
+                         "50,000,000; half as many of a PNG or WebP. The default takes an old core 3 "
+                         "seconds.")  # fmt: skip
+    flags.DEFINE_integer("max_aspect", USUAL.aspect, "Longer side over shorter of a picture that the SavedModel "
+                         "takes, up to 40; the network works on as many squares.")  # fmt: skip
     flags.DEFINE_string("records_dir", None, "Check on test pictures of these records; default random ones.")
     flags.DEFINE_list(
         "variants",
@@ -46,8 +52,9 @@ def main(argv: list[str]) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
     report = export_run.export(
-        run_dir, out_dir, values.formats, values.records_dir, command, values.variants, values.force, values.compute
-    )
+        run_dir, out_dir, values.formats, values.records_dir, command, values.variants, values.force, values.compute,
+        Bounds(values.max_pixels, values.max_aspect),
+    )  # fmt: skip
     print(export_run.table(report))
     small = {name: facts for name, facts in report["files"].items() if "device" in facts}
     if small:

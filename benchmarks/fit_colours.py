@@ -6,6 +6,7 @@ The table is fitted on the training split; what it prints stands in simgan_tf/ev
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 from absl import flags
@@ -15,13 +16,17 @@ from simgan_tf.evaluation import colours
 from simgan_tf.system import commands
 
 
-def pixels_of(pictures: colours.Pictures, count: int = 128) -> np.ndarray:
-    """`count` pixels of each picture's inside at even steps of their weight in reading order, [N, count, 10]."""
-    picked = np.empty([len(pictures.images), count, 3], np.float32)
-    for picture, (lab, weight) in zip(picked, colours.inside(pictures.images, pictures.masks), strict=True):
-        sums = np.cumsum(weight)
-        picture[:] = lab[np.searchsorted(sums, (np.arange(count) + 0.5) / count * sums[-1])]
-    return colours.terms(picked)
+def pixels_of(parts: Iterable[tuple[np.ndarray, np.ndarray]], count: int = 128) -> np.ndarray:
+    """`count` pixels of each picture's inside at even steps of their weight in reading order, [N, count, 10].
+
+    parts: of `colours.Pictures`.
+    """
+    picked = []
+    for images, masks in parts:
+        for lab, weight in colours.inside(images, masks):
+            sums = np.cumsum(weight)
+            picked.append(lab[np.searchsorted(sums, (np.arange(count) + 0.5) / count * sums[-1])])
+    return colours.terms(np.array(picked, np.float32))
 
 
 def fit(pixels: np.ndarray, labels: np.ndarray, wrong: np.ndarray, words: int) -> np.ndarray:
@@ -73,7 +78,7 @@ def main(argv: list[str]) -> None:
             # Captions of another picture of the class are right about the colour three times in four, a guess of those
             # who paired the copy of Oxford-102 that the table was fitted on.
             wrong = np.where(pictures.exact, 0.1 if pictures.exact.all() else 0.02, 0.25)
-            table = fit(pixels_of(pictures), labels, wrong, len(words.colours)).round(2)
+            table = fit(pixels_of(pictures.parts()), labels, wrong, len(words.colours)).round(2)
             words = dataclasses.replace(words, table=tuple(map(tuple, table.tolist())))
             print("table=(\n" + "".join(f"    {row},\n" for row in words.table) + ")")
         colours.print_check(pictures, words, name)

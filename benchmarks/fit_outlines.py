@@ -182,10 +182,10 @@ def fit(
     drawn = [picture for picture in pictures if picture.drawn]
     others = [picture for picture in pictures if not picture.drawn] or drawn
     keras.utils.set_random_seed(0)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(precision)
     network = outlines.build()
-    keras.config.set_dtype_policy(policy)
+    keras.mixed_precision.set_global_policy(policy)
     average = outlines.build()
     for new, old in zip(network.variables, (start or network).variables, strict=True):
         new.assign(old)

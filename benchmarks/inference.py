@@ -46,7 +46,8 @@ class Ours(train_step.Ours):
     def _calls(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
         import tensorflow as tf
 
-        from export import folding, saved_model
+        from export import saved_model
+        from simgan_tf import folding
         from simgan_tf.methods.simgan import SIMGAN
         from simgan_tf.system.quiet import quiet
 

@@ -1,10 +1,11 @@
 """Images a second of the training pipeline, beside a PyTorch DataLoader doing the same work on the same bytes.
 
-python -m benchmarks.pipeline [--images=FOLDER] [--peer=torch]
+python -m benchmarks.pipeline [--images=FOLDER] [--peer=torch|held]
 
-One JSON line a case. Work, on both sides: encoded pictures in memory -> decode -> shorter side to load_size where it
-is another -> random crop -> mirror half of them -> float32 in [-1, 1], with the embedding and the tokens of a random
-caption, in batches. The sides run in turns, each in processes of its own, and the medians are compared.
+One JSON line a case. Work, on both sides: encoded pictures -> decode -> shorter side to load_size where it is another
+-> random crop -> mirror half of them -> float32 in [-1, 1], with the embedding and the tokens of a random caption, in
+batches. Ours come out of record files, PyTorch's out of a list; --peer=held is our own pipeline on pictures held in a
+tensor. The sides run in turns, each in processes of its own, and the medians are compared.
 PyTorch is no requirement of the project: pip install torch.
 """
 
@@ -15,6 +16,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -32,12 +34,16 @@ CASES = (  # image_size, load_size, stored shorter side
     (256, 304, 375),
 )
 CAPTIONS, DIM, LENGTH = 10, 1024, 30
-PEERS = ("torch, normalised in the worker", "torch, normalised in the main process")
+PEERS = {
+    "none": (),
+    "held": ("held in memory",),
+    "torch": ("torch, normalised in the worker", "torch, normalised in the main process"),
+}
 
 
 def define_flags() -> None:
     flags.DEFINE_string("images", "", "Folder of photographs, any sizes; default: drawn flowers.")
-    flags.DEFINE_enum("peer", "none", ["none", "torch"], "What to compare with.")
+    flags.DEFINE_enum("peer", "none", [*PEERS], "What to compare with.")
     flags.DEFINE_integer("batch_size", 16, "Pictures in a batch.", lower_bound=1)
     flags.DEFINE_integer("pictures", 600, "Different pictures.", lower_bound=16)
     flags.DEFINE_float("seconds", 4.0, "Length of one measurement.", lower_bound=0.5)
@@ -71,25 +77,36 @@ def encoded(folder: str, count: int, stored: int) -> list[bytes]:
     return (jpegs * -(-count // len(jpegs)))[:count]
 
 
-def ours(jpegs: list[bytes], image_size: int, load_size: int, batch_size: int, seconds: float) -> float:
-    """Images a second of data.pipeline.training_batches."""
+def ours(
+    jpegs: list[bytes], image_size: int, load_size: int, batch_size: int, seconds: float, held: bool = False
+) -> float:
+    """Images a second of data.pipeline.training_batches, out of record files, or held in memory."""
     commands.start_tensorflow()
     import tensorflow as tf
 
-    from data import pipeline
+    from data import pipeline, records
 
     count = len(jpegs)
-    with tf.device("CPU:0"):
-        images = tf.constant(jpegs)
-    split = pipeline.Split(
-        keys=[str(i) for i in range(count)],
-        images=images,
-        masks=[b""] * count,
-        colours=[""] * count,
-        class_ids=np.arange(count, dtype=np.int32),
-        captions=[("",) * CAPTIONS] * count,
-        embeddings=None,
-    )
+    if held:
+        with tf.device("CPU:0"):
+            images = tf.constant(jpegs)
+        split = pipeline.Split(
+            keys=[str(i) for i in range(count)],
+            images=images,
+            masks=[b""] * count,
+            colours=[""] * count,
+            class_ids=np.arange(count, dtype=np.int32),
+            captions=[("",) * CAPTIONS] * count,
+            embeddings=None,
+        )
+    else:
+        folder = tempfile.TemporaryDirectory()  # until this process ends
+        examples = (records.Example(jpeg, str(i), i, ("",) * CAPTIONS) for i, jpeg in enumerate(jpegs))
+        part = records.write_split(folder.name, "train", examples, 8)
+        records.write_info(
+            folder.name, {"format_version": records.FORMAT_VERSION, "shards": 8, "splits": {"train": part}}
+        )
+        split = pipeline.load_split(folder.name, "train")
     batches = pipeline.training_batches(
         split,
         np.zeros((count * CAPTIONS, DIM), np.float32),
@@ -168,12 +185,13 @@ def main(argv: list[str]) -> None:
         jpegs = [joined[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
         image_size, load_size, _ = map(int, values.case)
         options = (jpegs, image_size, load_size, values.batch_size, values.seconds)
-        print(ours(*options) if values.side == "ours" else torch_side(*options, late=values.side == PEERS[1]))
+        if values.side in ("ours", *PEERS["held"]):
+            print(ours(*options, held=values.side != "ours"))
+        else:
+            print(torch_side(*options, late=values.side == PEERS["torch"][1]))
         return
 
-    import tempfile
-
-    sides = ["ours", *(PEERS if values.peer == "torch" else ())]
+    sides = ["ours", *PEERS[values.peer]]
     for case in CASES:
         if values.size and case[0] not in values.size:
             continue
@@ -200,8 +218,8 @@ def main(argv: list[str]) -> None:
             "images_per_second": round(medians["ours"]),
             "range": [round(min(measured["ours"])), round(max(measured["ours"]))],
         }
-        if values.peer == "torch":
-            best = max(PEERS, key=medians.get)
+        if values.peer != "none":
+            best = max(PEERS[values.peer], key=medians.get)
             line |= {"peer": best, "peer_images_per_second": round(medians[best]),
                      "peer_range": [round(min(measured[best])), round(max(measured[best]))],
                      "ratio": round(medians["ours"] / medians[best], 2)}  # fmt: skip

@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
     commands.start_tensorflow()
     import tensorflow as tf
 
-    from export import folding, saved_model
+    from export import saved_model
+    from simgan_tf import folding
     from simgan_tf.methods.simgan import SIMGAN
     from simgan_tf.system.quiet import quiet
 

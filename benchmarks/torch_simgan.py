@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from simgan_tf.configs.base import Base
 from simgan_tf.configs.simgan import Config
 
 SLOPE = 0.2  # of leaky ReLU, as in simgan_tf/layers.py; batch norm's momentum 0.1 and epsilon 1e-5 are PyTorch's own
@@ -120,6 +121,18 @@ def copy_weights(network: nn.Module, arrays: Iterable[np.ndarray]) -> None:
             parameter.copy_(torch.from_numpy(array.copy()))
 
 
+def optimizer(config: Base, network: nn.Module) -> torch.optim.Optimizer:
+    """Adam as ours, by PyTorch's one kernel for all parameters."""
+    betas = config.beta1, config.beta2
+    return torch.optim.Adam(network.parameters(), config.learning_rate, betas, config.adam_epsilon, fused=True)
+
+
+def correlation(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Pearson's correlation of all values of two batches of pictures."""
+    with torch.no_grad():
+        return torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1]
+
+
 def as_images(array: np.ndarray) -> torch.Tensor:
     """[B, H, W, 3] as PyTorch's [B, 3, H, W], in the same order in memory."""
     return torch.from_numpy(array).permute(0, 3, 1, 2)
@@ -135,16 +148,7 @@ class SIMGAN:
         self.config = config
         self.generator = Generator(config, embedding_size).to(memory_format=torch.channels_last)
         self.discriminator = Discriminator(config, embedding_size).to(memory_format=torch.channels_last)
-        self.g_optimizer, self.d_optimizer = (
-            torch.optim.Adam(
-                network.parameters(),
-                config.learning_rate,
-                (config.beta1, config.beta2),
-                config.adam_epsilon,
-                fused=True,
-            )
-            for network in (self.generator, self.discriminator)
-        )
+        self.g_optimizer, self.d_optimizer = (optimizer(config, net) for net in (self.generator, self.discriminator))
         self.call_generator, self.call_discriminator = self.generator, self.discriminator
         if compiled:
             self.call_generator = torch.compile(self.generator, dynamic=False)
@@ -172,8 +176,8 @@ class SIMGAN:
             edited_score = discriminator(constant, mismatching)
         terms = {
             "d_real": (real_score - 1).square().mean(),
-            "d_mismatched": config.mismatched_weight * mismatched_score.square().mean(),
-            "d_edited": config.edited_weight * edited_score.square().mean(),
+            "d_mismatched": mismatched_score.square().mean(),
+            "d_edited": edited_score.square().mean(),
         }
         d_loss = terms["d_real"] + terms["d_mismatched"] + terms["d_edited"]
         self.d_optimizer.zero_grad()
@@ -194,8 +198,6 @@ class SIMGAN:
         g_loss.backward()
         self.g_optimizer.step()
         self.discriminator.requires_grad_(True)
-        with torch.no_grad():
-            correlation = torch.corrcoef(torch.stack([edited.flatten(), image.flatten()]))[0, 1]
         return {
             **{name: term.detach() for name, term in terms.items()},
             "d_loss": d_loss.detach(),
@@ -203,7 +205,7 @@ class SIMGAN:
             "score_real": real_score.detach().mean(),
             "score_mismatched": mismatched_score.detach().mean(),
             "score_edited": edited_score.detach().mean(),
-            "source_correlation": correlation,
+            "source_correlation": correlation(edited, image),
         }
 
     def edit(self, image, embedding, noise) -> torch.Tensor:

@@ -2,13 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tqdm
 
-from data import tables
-from data.readers import pickles, t7
+from data import tables, texts
+from data.readers import pickles, sandbox, t7
+from simgan_tf.system import files
 
 SPLIT_FILES = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
 JUNK_PREFIXES = ("._", ".")  # macOS resource forks and hidden files; Thumbs.db never has the expected suffix
@@ -27,6 +28,7 @@ class Captions:
     split_of: dict[str, str]  # "train" or "test" of every key; {} where the carrier knows no splits
     carrier: str  # kind of file, for people
     where: Callable[[str], str]  # key -> place of its captions, for messages
+    faults: tuple[str, ...] = ()  # a line for each part of the carrier that cannot be used
 
     def keys(self) -> set[str]:
         """Every key that has captions, read or not."""
@@ -50,23 +52,30 @@ def read(path: str, wanted: set[str] | None = None) -> Captions:
         if ending == ".pickle":
             return _read_attngan(path, wanted)
         if ending in tables.ENDINGS:
-            return Captions(tables.read(path), {}, {}, ending[1:], lambda key: path)
-        raise ValueError(f"{path} is no file of captions; .csv, .jsonl, .pickle or a folder can be read.")
+            table = tables.read(path)
+            captions = {name: tuple(of_name) for name, of_name in table.texts.items()}
+            return Captions(captions, {}, {}, ending[1:], lambda key: table.place(key) or path, tuple(table.faults))
+        kinds = ", ".join(tables.ENDINGS)
+        raise ValueError(f"{path} is no file of captions; {kinds}, .pickle or a folder can be read.")
     if not os.path.isdir(path):
         raise FileNotFoundError(f"No captions at {path!r}; say where they are: --captions_dir.")
-    for name in (*(f"captions{ending}" for ending in tables.ENDINGS), "captions.pickle"):
+    for name in (*(f"captions{ending}" for ending in (".csv", ".jsonl")), "captions.pickle"):
         if os.path.isfile(os.path.join(path, name)):
             return read(os.path.join(path, name), wanted)
     for name in ("text_c10", "text"):
         if os.path.isdir(os.path.join(path, name)):
             return read(os.path.join(path, name), wanted)
-    for suffix, of_file, carrier in ((".txt", _lines, "text files"), (".t7", _read_t7, "t7 files")):
+    for suffix, carrier in ((".txt", "text files"), (".t7", "t7 files")):
         class_of = _class_files(path, suffix)
         if class_of:
             needed = [key for key in class_of if wanted is None or key in wanted]
-            bar = tqdm.tqdm(needed, unit="file", desc="reading captions", delay=2, leave=False)
-            texts = {key: of_file(os.path.join(path, class_of[key], key + suffix)) for key in bar}
-            return Captions(texts, class_of, {}, carrier, _file_of(path, class_of, suffix))
+            paths = [os.path.join(path, class_of[key], key + suffix) for key in needed]
+            if suffix == ".t7":
+                of_key = {key: tuple(own) for key, own in sandbox.read(t7_captions, paths)}
+            else:
+                bar = tqdm.tqdm(paths, unit="file", desc="reading captions", delay=2, leave=False)
+                of_key = dict(zip(needed, map(_lines, bar), strict=True))
+            return Captions(of_key, class_of, {}, carrier, _file_of(path, class_of, suffix))
     raise FileNotFoundError(
         f"No captions in {path!r}: it has no captions.csv, captions.jsonl or captions.pickle (AttnGAN's), no text_c10 "
         "and no folders of classes with a .txt or .t7 file for each picture; say where they are: --captions_dir."
@@ -119,15 +128,17 @@ def stems(folder: str, suffix: str) -> list[str]:
 
 
 def read_text(path: str, max_bytes: int = MAX_TEXT) -> str:
-    """The content of a text file; what is not UTF-8, of which the published files hold a little, becomes U+FFFD.
+    """The content of a text file, in UTF-8 or as its byte order mark says.
 
-    Raises: ValueError for a file over max_bytes, which nothing published comes near; OSError.
+    U+FFFD, which published captions hold here and there in place of a letter, becomes a blank. Source: AttnGAN's code.
+
+    Raises: ValueError for a file of another encoding, or over max_bytes, which nothing published comes near; OSError.
     """
-    with open(path, "rb") as file:
+    with files.open_regular(path) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"{path} has over {max_bytes:,} bytes; is it the right file?")
-    return data.decode("utf-8", "replace").lstrip("\ufeff")
+    return texts.decode(path, data).replace("\ufffd", " ")
 
 
 def read_names(folder: str) -> dict[str, list[str]]:
@@ -141,15 +152,21 @@ def read_names(folder: str) -> dict[str, list[str]]:
         path = os.path.join(folder, split, "filenames.pickle")
         if not os.path.isfile(path):
             raise FileNotFoundError(f"No {path!r}; it names the pictures in the order of the other pickles.")
-        names[split] = pickles.load(path)
-        if not isinstance(names[split], list) or not all(isinstance(name, str) for name in names[split]):
-            raise ValueError(f"{path} is no list of picture names; fetch it again.")
+        names[split] = [name for (name,) in sandbox.read(picture_names, path)]
         for i, name in enumerate(names[split]):
             key = name.rsplit("/", 1)[-1]
             if key in seen:
                 raise ValueError(f"{path}: name {i}, {key!r}, is there a second time; each picture has one name.")
             seen.add(key)
     return names
+
+
+def picture_names(path: str) -> Iterator[tuple[str]]:
+    """Every name in a filenames.pickle; for the sandbox. Raises: ValueError for another content."""
+    names = pickles.load(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path} is no list of picture names; fetch it again.")
+    return zip(names)
 
 
 def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
@@ -163,7 +180,8 @@ def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
     right = (matrix >= 0) & (matrix <= len(ALPHABET)) & (np.floor(matrix) == matrix)
     if not right.all():
         raise ValueError(f"{path}: 'char' holds {matrix[~right][0]}, expected 0 to {len(ALPHABET)}; fetch it again.")
-    return tuple("".join(ALPHABET[n - 1] for n in column if n).strip() for column in matrix.T.astype(int).tolist())
+    codes = np.frombuffer(b"\0" + ALPHABET.encode(), np.uint8)[matrix.T.astype(int)]
+    return tuple(bytes(column).replace(b"\0", b"").decode().strip() for column in codes)
 
 
 def _class_files(path: str, suffix: str) -> dict[str, str]:
@@ -190,19 +208,39 @@ def _lines(path: str) -> tuple[str, ...]:
     return tuple(line for line in map(str.strip, read_text(path).splitlines()) if line)
 
 
-def _read_t7(path: str) -> tuple[str, ...]:
-    table = t7.load(path)
-    if not isinstance(table, dict) or b"char" not in table:
-        raise ValueError(f"{path} is no table with 'char', the captions; is this the ICML 2016 release of Reed et al.?")
-    image, key = table.get(b"img", b""), os.path.basename(path)[: -len(".t7")]
-    stem = os.path.splitext(os.path.basename(image.decode("latin1")))[0] if isinstance(image, bytes) else repr(image)
-    if stem and stem != key:
-        raise ValueError(f"{path} says that it belongs to the picture {stem!r}; fetch the files again.")
-    return tuple(text for text in decode_characters(path, table[b"char"]) if text)
+def t7_captions(paths: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Key and captions of every .t7 file; for the sandbox."""
+    for path in tqdm.tqdm(paths, unit="file", desc="reading captions", delay=2, leave=False):
+        table = t7.load(path)
+        if not isinstance(table, dict) or b"char" not in table:
+            raise ValueError(f"{path} is no table with 'char', the captions; is this the release of Reed et al.?")
+        image, key = table.get(b"img", b""), os.path.basename(path)[: -len(".t7")]
+        stem = os.path.splitext(os.path.basename(image.decode("latin1")))[0] if isinstance(image, bytes) else "no text"
+        if stem and stem != key:
+            raise ValueError(f"{path} says that it belongs to the picture {stem[:200]!r}; fetch the files again.")
+        yield key, [text for text in decode_characters(path, table[b"char"]) if text]
 
 
 def _read_attngan(path: str, wanted: set[str] | None) -> Captions:
     """Caption j of picture i is number i * n + j of its split's list, a list of word numbers; n captions a picture."""
+    of_key, class_of, split_of = {}, {}, {}
+    names = read_names(os.path.dirname(path))
+    for split, of_split in names.items():
+        for name in of_split:
+            folder, _, key = name.rpartition("/")
+            split_of[key] = split
+            class_of[key] = "" if folder == "jpg" else os.path.basename(folder)  # jpg/: the flowers, without class
+    for (sentences,), key in zip(sandbox.read(attngan_captions, path, names), split_of, strict=True):
+        if wanted is None or key in wanted:
+            of_key[key] = tuple(sentences)
+    return Captions(of_key, class_of, split_of, "AttnGAN pickles", lambda key: f"{path}, {key}")
+
+
+def attngan_captions(path: str, names: dict[str, list[str]]) -> Iterator[tuple[list[str]]]:
+    """The captions of every picture of AttnGAN's captions.pickle, in the order of `names`; for the sandbox.
+
+    names: of the pictures of each split, as `read_names` gives them.
+    """
     content = pickles.load(path)
     if (
         not isinstance(content, (list, tuple))
@@ -211,26 +249,20 @@ def _read_attngan(path: str, wanted: set[str] | None) -> Captions:
     ):
         raise ValueError(f"{path} is not AttnGAN's: the captions of train and test, then two tables of words.")
     words = {number: word for number, word in content[2].items() if number != 0}  # 0 pads, in no caption
-    texts, class_of, split_of = {}, {}, {}
-    for captions, (split, names) in zip(content[:2], read_names(os.path.dirname(path)).items(), strict=True):
-        each, rest = divmod(len(captions), max(1, len(names)))
+    for captions, (split, of_split) in zip(content[:2], names.items(), strict=True):
+        each, rest = divmod(len(captions), max(1, len(of_split)))
         if rest or not each:
             raise ValueError(
-                f"{path} holds {len(captions):,} {split} captions for {len(names):,} names in "
+                f"{path} holds {len(captions):,} {split} captions for {len(of_split):,} names in "
                 f"{split}/filenames.pickle, not equally many each; the two do not belong together, fetch both again."
             )
-        for i, name in enumerate(names):
-            folder, _, key = name.rpartition("/")
-            split_of[key] = split
-            class_of[key] = "" if folder == "jpg" else os.path.basename(folder)  # jpg/: the flowers, without class
-            if wanted is None or key in wanted:
-                try:
-                    own = captions[i * each : (i + 1) * each]
-                    sentences = [" ".join([words[n] for n in numbers]) for numbers in own]
-                except (KeyError, TypeError) as error:
-                    raise ValueError(
-                        f"{path}: a {split} caption of picture {i} ({key}) is no list of word numbers, or one of them "
-                        f"is not in the table of words ({error}); fetch the file again."
-                    ) from error
-                texts[key] = tuple(text for text in sentences if text)
-    return Captions(texts, class_of, split_of, "AttnGAN pickles", lambda key: f"{path}, {key}")
+        for i, name in enumerate(of_split):
+            try:
+                own = captions[i * each : (i + 1) * each]
+                sentences = [" ".join([words[n] for n in numbers]) for numbers in own]
+            except (KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}: a {split} caption of picture {i} ({name.rpartition('/')[2]}) is no list of word numbers, "
+                    f"or one of them is not in the table of words ({str(error)[:80]}); fetch the file again."
+                ) from None
+            yield ([text for text in sentences if text],)

@@ -1,10 +1,12 @@
 """CUB-200-2011 birds in the official tree, joined with any carrier of captions by the pictures' file names."""
 
+import dataclasses
 import os
 
-from data import captions
+from data import captions, images
 from data.geometry import Box
 from data.listing import Entry, Listing, check_unpacked, join, one_line
+from data.names import PICTURE_ENDINGS
 
 PUBLISHED = (8855, 2933)  # pictures of the training and test classes. Source: StackGAN, Reed's class lists
 FOLDER = "CUB_200_2011"
@@ -19,7 +21,7 @@ def TREE(raw_dir: str, captions_dir: str = "") -> str:
 {root}/images.txt  number and path of each picture
 {root}/image_class_labels.txt  number of each picture, number of its class
 {root}/classes.txt  number and folder of each class
-{root}/bounding_boxes.txt  for --crop=box only
+{root}/bounding_boxes.txt  for --crop=box and --crop=frames only
 {root}/segmentations/{bird}.png ...  outlines, where there are any, here or beside {FOLDER}; not needed
 {texts}/{bird}.txt ...  or .t7, or AttnGAN's captions.pickle with train/ and test/
 {texts}/trainvalclasses.txt and testclasses.txt  150 and 50 class folders; not needed with AttnGAN's pickles"""
@@ -61,8 +63,11 @@ def listing(
             raise FileNotFoundError(f"No {path!r}; {one_line(TREE(raw_dir, captions_dir))}.")
     entries = _entries(root)
     folders = {entry.class_name for entry in entries.values()}
-    file_names = {folder: _names(os.path.join(root, "images", folder)) for folder in folders}
-    present = {key for key, entry in entries.items() if key + ".jpg" in file_names[entry.class_name]}
+    on_disk = {folder: images.by_stem(os.path.join(root, "images", folder)) for folder in folders}
+    present = {key for key, entry in entries.items() if key in on_disk[entry.class_name]}
+    for key in present:  # under whichever ending: .jpg, .JPG, .png
+        path = on_disk[entries[key].class_name][key]
+        entries[key] = dataclasses.replace(entries[key], image_path=path)
     return join(
         entries,
         present,
@@ -112,7 +117,7 @@ def _entries(root: str) -> dict[str, Entry]:
     for number, (place, (path, *_)) in _table(image_path).items():
         folder, _, name = path.rpartition("/")
         key, ending = os.path.splitext(name)
-        if ending != ".jpg" or not key or "/" in folder or folder in ("", ".", ".."):
+        if ending.lower() not in PICTURE_ENDINGS or not key or "/" in folder or folder in ("", ".", ".."):
             raise ValueError(f"{place}: {path!r} is not <class folder>/<name>.jpg; fetch the file again.")
         if key in entries:
             raise ValueError(f"{place}: {name} is there already in {entries[key].class_name}; names must be unique.")

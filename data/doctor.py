@@ -15,8 +15,10 @@ from collections import Counter
 import tqdm
 from absl import flags
 
-from data import build, captions, demo, embeddings, images, inspection, records
+from data import build, captions, demo, embeddings, images, inspection, layouts, places, records, tables
 from data.listing import Entry, Listing, one_line
+from data.names import PICTURE_ENDINGS
+from data.readers import sandbox
 from data.report import Report
 from simgan_tf.system import commands
 
@@ -32,7 +34,7 @@ SOURCES = {  # where the files come from
         "pictures: 102flowers.tgz and imagelabels.mat, https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
         "captions: text_c10/ of https://github.com/reedscot/cvpr2016 or icml2016",
     ),
-    "folder": ("your own pictures, and a table of their captions whose first line is key,caption",),
+    "folder": ("your own pictures, and a table whose first line is key,caption, or text files: docs/your_pictures.md",),
 }
 
 
@@ -46,15 +48,17 @@ def check_raw(
     crop: str = "none",
     classes: bool = False,
     workers: int = 0,
+    skip_missing: bool = False,
+    skip_damaged: bool = False,
     **rule: str | float | int,
-) -> bool:
-    """Prints all that can be found out about a raw tree; returns whether the build needs --skip_missing.
+) -> str:
+    """Prints all that can be found out about a raw tree; returns the flag without which it is refused, "" = none.
 
     The arguments are those of `build.build`.   classes: whether to print the counts of every class.
     """
     if dataset == "demo" and not (os.path.isdir(raw_dir) and os.listdir(raw_dir)):
         report.line(f"{raw_dir}: new or empty; the demo set will be drawn there, nothing has to be fetched")
-        return False
+        return ""
     layout = build.DATASETS[dataset]
     listing, error = None, ""
     try:
@@ -75,23 +79,27 @@ def check_raw(
         if paths:
             report.title(f"Pictures below {raw_dir}, though they cannot be joined with captions yet")
             report.pictures(inspection.inspect_all(paths, workers=workers))
-        return False
+        return ""
     _print_counts(report, dataset, listing, classes)
     _print_captions(report, listing)
     commands.start_tensorflow()  # only now: mistakes in the tree are reported without waiting for it
     entries = [entry for of_split in listing.splits.values() for entry in of_split]
     report.title("Pictures")
-    boxes = [entry.box if crop == "box" else None for entry in entries]
-    if crop == "box" and None in boxes:
-        report.problem(f"--crop=box: {boxes.count(None):,} pictures have no box; bounding_boxes.txt is not complete.")
+    boxes = [None if crop == "none" else entry.box for entry in entries]
+    if crop != "none" and None in boxes:
+        count = boxes.count(None)
+        report.problem(f"--crop={crop}: {count:,} pictures have no box; bounding_boxes.txt is not complete.")
     facts = inspection.inspect_all([entry.image_path for entry in entries], boxes, workers)
-    report.pictures(facts)
+    damaged = report.pictures(facts)
     owners = [(split, entry.class_name) for split, of_split in listing.splits.items() for entry in of_split]
     report.same_pictures(facts, owners)
     _print_masks(report, [entry for entry in entries if entry.mask_path])
     if embeddings_path:
         _print_embeddings(report, embeddings_path, listing)
-    return bool(listing.missing)
+    if why_not := build.verdict(listing, damaged, skip_missing, skip_damaged):
+        report.problem(why_not)
+        return why_not.rsplit(maxsplit=1)[-1]
+    return ""
 
 
 def check_records(report: Report, records_dir: str) -> None:
@@ -136,13 +144,16 @@ def check_records(report: Report, records_dir: str) -> None:
         if dims != {entry.get("dim") if isinstance(entry, dict) else 0}:
             report.problem(f"{records_dir}/dataset.json tells of embeddings {entry}, the records hold {sorted(dims)} "
                            "numbers a caption; run simgan_tf.text.embed again.")  # fmt: skip
-        both = sorted(set.intersection(*(set(part["class_ids"]) for part in parts.values())))
-        if both:
+        both = sorted(set.intersection(*(set(part["class_ids"]) for part in parts.values())) - {0})
+        if both and info.get("split_rule", {}).get("rule") != "folders":
             report.problem(f"class {both[0]} is in every split ({len(both)} such); build again from class lists.")
-    report.pictures(facts)
+    if refused := report.pictures(facts):
+        report.problem(refused[0] + (f" ({len(refused):,} such pictures)" if len(refused) > 1 else ""))
     report.same_pictures(facts, owners)
     shards = info["shards"]
     wanted = {records.shard_path("", split, shard, shards) for split in info["splits"] for shard in range(shards)}
+    wanted |= {places.index_path("", split) for split in info["splits"]}
+    wanted |= {records.pairs_path("", split) for split in info["splits"]} | {records.JUDGE}
     others = sorted(name for name in os.listdir(records_dir) if name not in wanted | {"dataset.json"})
     if others:
         report.some("files that belong to no record of this folder", others)
@@ -154,6 +165,10 @@ def _state(
     """State of a line of the expected tree, "ok", "MISSING" or "--" (absent and not needed), and details."""
     path, example = path.removesuffix(" ..."), path.endswith(" ...")
     ending, gone = os.path.splitext(path)[1].lower(), "--" if listing or remark.endswith(" only") else "MISSING"
+    if dataset == "folder" and not example and not listing:
+        files = [name for _, names in layouts.walk(raw_dir) for name in names] if os.path.isdir(raw_dir) else []
+        found = any(name.lower().endswith(tables.ENDINGS) for name in files)
+        return ("--", "there are others") if found else ("MISSING", f"No captions at {path!r}")
     if "classes.txt and " in path:
         if listing:
             state = "ok" if listing.split_rule["rule"] == "lists" else "--"
@@ -164,7 +179,7 @@ def _state(
         absent = [name for name in lists.values() if not os.path.isfile(name)]
         return ("MISSING", f"no {absent[0]}") if absent else ("ok", "")
     above = os.path.dirname(os.path.dirname(path))  # of the class folders
-    if example and ending in images.ENDINGS:
+    if example and ending in PICTURE_ENDINGS:
         count = len(_pictures_below({"cub": above, "folder": raw_dir}.get(dataset, os.path.dirname(path))))
         return "ok" if count else gone, f"{count:,} pictures"
     if ending in (".txt", ".mat") and not example:
@@ -191,21 +206,22 @@ def _print_counts(report: Report, dataset: str, listing: Listing, classes: bool)
     report.title("Counts")
     report.line(f"{'split':<8}{'classes':>9}{'pictures':>10}{'captioned':>11}{'published':>11}   pictures a class")
     for i, (split, entries) in enumerate(listing.splits.items()):
-        sizes = Counter((entry.class_id, entry.class_name) for entry in entries)
+        sizes = Counter((entry.class_id, entry.class_name or entry.key) for entry in entries)
         each = f"least {min(sizes.values())}, median {statistics.median(sizes.values()):g}, most {max(sizes.values())}"
         expected = f"{published[i]:,}" if published else "-"
+        classes = len({number for number, _ in sizes} - {0}) or "-"
         report.line(
-            f"{split:<8}{len(sizes):>9,}{len(entries):>10,}{listing.captioned[split]:>11,}{expected:>11}   {each}"
+            f"{split:<8}{classes:>9}{len(entries):>10,}{listing.captioned[split]:>11,}{expected:>11}   {each}"
         )
         if classes:
             for (number, name), count in sorted(sizes.items()):
                 report.line(f"    {number:>5} {name:<40} {count:>6,}")
     if published and tuple(listing.captioned[split] for split in listing.splits) != published:
         report.line(f"note: the published {PUBLISHED_NAMES[dataset]} splits have other counts of captioned pictures")
-    for reason, count in listing.reasons.items():
-        report.line(f"left out, {reason}: {count:,}")
-    if listing.missing:
-        report.line(f"    first: {listing.missing[0]}")
+    for remark in listing.remarks:
+        report.line(remark)
+    for reason, lines in listing.reasons.items():
+        report.some(f"left out, {reason}", lines)
 
 
 def _print_captions(report: Report, listing: Listing) -> None:
@@ -248,7 +264,7 @@ def _print_embeddings(report: Report, path: str, listing: Listing) -> None:
     report.title("Embeddings")
     try:
         vectors = embeddings.read(path)
-        unused = embeddings.check(vectors, listing)
+        unused = embeddings.check(embeddings.by_picture(vectors, listing), listing)
     except (ValueError, OSError) as error:
         report.problem(commands.in_words(error))
         return
@@ -268,25 +284,28 @@ def _pictures_below(folder: str) -> list[str]:
         paths += [
             os.path.join(place, name)
             for name in sorted(names)
-            if name.lower().endswith(images.ENDINGS) and not name.startswith(captions.JUNK_PREFIXES)
+            if name.lower().endswith(PICTURE_ENDINGS) and not name.startswith(captions.JUNK_PREFIXES)
         ]
     return paths
 
 
-def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, object], partial: bool) -> list[str]:
+def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, object], flag: str) -> list[str]:
     """The last lines: the command to type, or what to do first.
 
-    options: the flags that data.build shares.   partial: whether it needs --skip_missing.
+    options: the flags that data.build shares.   flag: that the build needs unless all is mended; "" = none.
     """
-    typed = [f"--{name}={value}" for name, value in options.items() if value not in ("", 0, "none")]
+    typed = [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()
+             if value not in ("", 0, "none", "yes")]  # fmt: skip
     command = ["python", "-m", "data.build", f"--dataset={dataset}", f"--raw_dir={raw_dir}", *typed]
-    command += [f"--out_dir={os.path.join('records', dataset)}", *(["--skip_missing"] if partial else [])]
+    command += [f"--out_dir={os.path.join('records', dataset)}"]
     if not report.problems:
         return [f"next: {shlex.join(command)}"]
     lines = [f"next: {report.problems[0]}"]
+    if flag and len(report.problems) == 1:
+        lines.append(f"      or, without these: {shlex.join([*command, flag])}")
     if report.incomplete:
         lines += [f"      {source}" for source in SOURCES.get(dataset, ())]
-        lines.append("      an archive unpacks safely by: python -m data.archives --archive=... --out_dir=NEW_FOLDER")
+        lines.append("      an archive is unpacked by tar -xf ARCHIVE -C NEW_FOLDER, or unzip")
     return [*lines, "      then look again: " + shlex.join(["python", "-m", "data.doctor", *sys.argv[1:]])]
 
 
@@ -296,13 +315,15 @@ def define_flags() -> None:
     flags.DEFINE_string("raw_dir", None, "Folder of the raw set.")
     flags.DEFINE_string("captions_dir", "", "Folder or file of the captions; default: in raw_dir.")
     flags.DEFINE_string("embeddings", "", "Ready embeddings of the captions to check as well.")
-    flags.DEFINE_enum("crop", "none", build.CROPS, "box: check the bounding boxes as well.")
+    flags.DEFINE_enum("crop", "none", build.CROPS, "box, frames: check the bounding boxes as well.")
     flags.DEFINE_string("train_classes", "", "File with the training classes, one class folder a line.")
     flags.DEFINE_string("test_classes", "", "File with the test classes, likewise.")
     flags.DEFINE_float("test_share", 0, "Draw this share of the classes for testing instead.")
     flags.DEFINE_integer("split_seed", 0, "Of that draw.")
+    build.define_shared_flags()
     flags.DEFINE_bool("classes", False, "Print the number of pictures of every class.")
     flags.DEFINE_integer("workers", 0, "Threads that look at the pictures; 0 = one a core.", lower_bound=0)
+    sandbox.define_flag()
     flags.DEFINE_string("records_dir", None, "Check these built records instead of raw files.")
 
 
@@ -317,15 +338,16 @@ def main(argv: list[str]) -> None:
         run = f"python -m simgan_tf.text.train --records_dir={shlex.quote(values.records_dir)} --run_dir=..."
         lines = [f"next: {report.problems[0] if report.problems else run}"]
     else:
-        names = ("captions_dir", "crop", "train_classes", "test_classes", "test_share", "split_seed")
+        names = ("captions_dir", "crop", "train_classes", "test_classes", "test_share", "split_seed", "skip_missing",
+                 "skip_damaged")  # fmt: skip
         options = {name: getattr(values, name) for name in names}
-        partial = check_raw(
+        flag = check_raw(
             report, values.dataset, values.raw_dir, embeddings_path=values.embeddings, classes=values.classes,
-            workers=values.workers, **options,
+            workers=values.workers, **options, **build.folder_rule(),
         )  # fmt: skip
-        options["embeddings"] = values.embeddings
-        lines = next_step(report, values.dataset, values.raw_dir, options, partial)
-    print("\n" + commands.as_typed("\n".join(lines)))
+        options |= {name: getattr(values, name) for name in ("embeddings", "split_folders", "class_folders")}
+        lines = next_step(report, values.dataset, values.raw_dir, options, flag)
+    print("\n" + commands.as_typed("\n".join(map(commands.escaped, lines))))
     if report.problems:
         sys.exit(1)
 

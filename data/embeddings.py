@@ -3,17 +3,17 @@
 import dataclasses
 import math
 import os
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tqdm
 
-from data import captions
+from data import captions, names
 from data.listing import Listing
-from data.readers import arrays, pickles, t7
+from data.readers import arrays, pickles, sandbox, t7
 
 STACKGAN_FILE = "char-CNN-RNN-embeddings.pickle"
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")  # cut from the names in filenames.pickle and in key lists
-MAX_BYTES = 2**33  # of a file: 11,788 pictures x 10 captions x 4,800 float32 of skip-thought are 2.3e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,8 @@ def read(path: str, name: str = "") -> Embeddings:
         if any(os.path.exists(os.path.join(path, split, STACKGAN_FILE)) for split in captions.SPLIT_FILES):
             rows, source, implied = _read_stackgan(path), "StackGAN pickles", "char-CNN-RNN"
         elif class_files:
-            rows, texts = _read_t7_files(class_files)
+            items = list(sandbox.read(t7_rows, class_files))
+            rows, texts = _by_key(path, items), {key: tuple(texts) for key, _, texts in items if texts}
             source, implied = "t7 files", "char-CNN-RNN"
         else:
             raise FileNotFoundError(
@@ -59,9 +60,10 @@ def read(path: str, name: str = "") -> Embeddings:
     elif not os.path.isfile(path):
         raise FileNotFoundError(f"No embeddings={path!r}; give a StackGAN or .t7 folder, an .npz or an .npy file.")
     elif path.endswith(".npz"):
-        rows, source, implied = _read_npz(path), "npz", _stem(path)
+        rows, source, implied = _by_key(path, sandbox.read(npz, path)), "npz", _stem(path)
     elif path.endswith(".npy"):
-        rows, source, implied = _read_npy(path), "npy", _stem(path)
+        rows = _by_key(path, sandbox.read(npy, path, _key_list(path)))
+        source, implied = "npy", _stem(path)
     else:
         raise ValueError(
             f"embeddings={path!r} is a file of no known kind (.npz, .npy); for a pickle give the folder that holds "
@@ -82,6 +84,19 @@ def read(path: str, name: str = "") -> Embeddings:
     if not squares:
         raise ValueError(f"{path}: every embedding is zero; make them again.")
     return Embeddings(name or implied, dim, math.sqrt(squares / total), source, rows, texts)
+
+
+def by_picture(embeddings: Embeddings, listing: Listing) -> Embeddings:
+    """The same with the keys of the listing, where theirs are its pictures' bare names, or paths with other folders."""
+    entries = [entry for of_split in listing.splits.values() for entry in of_split]
+    if all(entry.key in embeddings.rows for entry in entries):
+        return embeddings
+    one, _ = names.Names({entry.key: entry.image_path for entry in entries}).match(embeddings.rows)
+    if len(set(one.values())) < len(one):
+        return embeddings
+    rows = {one.get(name, name): row for name, row in embeddings.rows.items()}
+    texts = {one.get(name, name): of_name for name, of_name in embeddings.texts.items()}
+    return dataclasses.replace(embeddings, rows=rows, texts=texts)
 
 
 def check(embeddings: Embeddings, listing: Listing) -> int:
@@ -132,16 +147,23 @@ def _letters(text: str) -> str:
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
 
 
-def _rows(path: str, keys: list[str], values: "list | np.ndarray", key_source: str) -> dict[str, np.ndarray]:
-    """key -> [n, D] float32 of values [N, n, D] or N x [n, D]. key_source: the file of the keys, for messages."""
+def _rows(path: str, keys: list[str], values: "list | np.ndarray", key_source: str) -> Iterator[tuple[str, np.ndarray]]:
+    """(key, [n, D] float32) of values [N, n, D] or N x [n, D]. key_source: the file of the keys, for messages."""
     if len(keys) != len(values):
         raise ValueError(f"{path} holds {len(values)} rows, but {key_source} names {len(keys)} pictures; they do not "
                          "belong together, fetch both again.")  # fmt: skip
+    for key, value in zip(keys, values, strict=True):
+        yield key, _matrix(path, key, value)
+
+
+def _by_key(path: str, items: Iterable[Sequence]) -> dict[str, np.ndarray]:
+    """key -> vectors. Raises: ValueError for a key that comes again."""
     rows = {}
-    for i, (key, value) in enumerate(zip(keys, values, strict=True)):
+    for key, value, *_ in items:
         if key in rows:
-            raise ValueError(f"{key_source} names {key!r} twice (entry {i} is the second); keys must be unique.")
-        rows[key] = _matrix(path, key, value)
+            raise ValueError(f"{path} has the key {key!r} twice, or comes back to it after others; the rows of a "
+                             "picture must stand together, in caption order, and only once.")  # fmt: skip
+        rows[key] = value
     return rows
 
 
@@ -161,12 +183,17 @@ def _read_stackgan(folder: str) -> dict[str, np.ndarray]:
         path = os.path.join(folder, split, STACKGAN_FILE)
         if not os.path.isfile(path):
             raise FileNotFoundError(f"No {path!r}; StackGAN's archives have it in train/ and test/.")
-        values = pickles.load(path, max_bytes=MAX_BYTES)
-        if not isinstance(values, (list, tuple, np.ndarray)) or (isinstance(values, np.ndarray) and not values.ndim):
-            raise ValueError(f"{path} is a {type(values).__name__}, expected N arrays [captions, dim].")
-        name_path = os.path.join(folder, split, "filenames.pickle")
-        rows |= _rows(path, [_stem(name) for name in names[split]], values, name_path)
+        keys = [_stem(name) for name in names[split]]
+        rows |= _by_key(path, sandbox.read(stackgan, path, keys, os.path.join(folder, split, "filenames.pickle")))
     return rows
+
+
+def stackgan(path: str, keys: list[str], key_source: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Key and vectors of every picture of one of StackGAN's pickles; for the sandbox."""
+    values = pickles.load(path)
+    if not isinstance(values, (list, tuple, np.ndarray)) or (isinstance(values, np.ndarray) and not values.ndim):
+        raise ValueError(f"{path} is a {type(values).__name__}, expected N arrays [captions, dim].")
+    return _rows(path, keys, values, key_source)
 
 
 def _t7_files(folder: str) -> list[str]:
@@ -175,26 +202,23 @@ def _t7_files(folder: str) -> list[str]:
     return [os.path.join(one, stem + ".t7") for one in classes for stem in captions.stems(one, ".t7")]
 
 
-def _read_t7_files(paths: list[str]) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
-    rows, texts = {}, {}
+def t7_rows(paths: list[str]) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+    """Key, vectors and captions (none = not there) of every .t7 file; for the sandbox."""
     for path in tqdm.tqdm(paths, unit="file", desc="reading embeddings", delay=2, leave=False):
         table, key = t7.load(path), _stem(path)
         if not isinstance(table, dict) or b"txt" not in table:
             raise ValueError(f"{path} is not a table with 'txt', the embeddings; give the folder of the ICML release.")
-        if key in rows:
-            raise ValueError(f"{path} is a second {key!r}; a picture's file may be there once only.")
         image = table.get(b"img", b"")
-        image = image.decode("latin1") if isinstance(image, bytes) else repr(image)
+        image = image.decode("latin1") if isinstance(image, bytes) else "no text"
         if image and _stem(image) != key:
-            raise ValueError(f"{path} says that it belongs to the picture {image!r}; fetch the files again.")
-        rows[key] = _matrix(path, key, table[b"txt"])
-        if b"char" in table:
-            texts[key] = captions.decode_characters(path, table[b"char"])
-    return rows, texts
+            raise ValueError(f"{path} says that it belongs to the picture {image[:200]!r}; fetch the files again.")
+        texts = captions.decode_characters(path, table[b"char"]) if b"char" in table else []
+        yield key, _matrix(path, key, table[b"txt"]), list(texts)
 
 
-def _read_npz(path: str) -> dict[str, np.ndarray]:
-    members = arrays.load_npz(path, max_bytes=MAX_BYTES)
+def npz(path: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Key and vectors of every picture of an .npz; for the sandbox."""
+    members = dict(arrays.load_npz(path))
     if not {"keys", "embeddings"} <= members.keys():
         raise ValueError(f"{path} has the arrays {', '.join(sorted(members)) or 'none'}; expected keys and embeddings.")
     keys = members["keys"]
@@ -202,37 +226,35 @@ def _read_npz(path: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: keys is {keys.dtype} {list(keys.shape)}, expected a row of strings.")
     if keys.dtype.kind == "S":
         keys = np.char.decode(keys, "utf-8", "replace")
-    return _read_array(path, keys.tolist(), members["embeddings"], f"'keys' of {path}")
+    return _array_rows(path, keys.tolist(), members["embeddings"], f"'keys' of {path}")
 
 
-def _read_npy(path: str) -> dict[str, np.ndarray]:
+def npy(path: str, list_path: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Key and vectors of every picture of an .npy and its list of keys; for the sandbox."""
+    with sandbox.opened(list_path) as file:
+        keys = [line.strip() for line in file.read().decode("utf-8", "replace").split("\n") if line.strip()]
+    ((values,),) = arrays.load_npy(path)
+    return _array_rows(path, keys, values, list_path)
+
+
+def _key_list(path: str) -> str:
     lists = [path[: -len(".npy")] + ending for ending in (".keys", ".txt")]
     list_path = next((name for name in lists if os.path.isfile(name)), None)
     if not list_path:
         raise FileNotFoundError(f"No list of keys beside {path}: expected {lists[0]} or {lists[1]}, a key a line.")
-    with open(list_path, encoding="utf-8", errors="replace") as file:
-        keys = [line.strip() for line in file if line.strip()]
-    return _read_array(path, keys, arrays.load_npy(path, max_bytes=MAX_BYTES), list_path)
+    return list_path
 
 
-def _read_array(path: str, keys: list[str], values: np.ndarray, key_source: str) -> dict[str, np.ndarray]:
-    """key -> [n, D] of an array [N, n, D], or [M, D] whose rows of one key stand together."""
+def _array_rows(path: str, keys: list[str], values: np.ndarray, key_source: str) -> Iterator[tuple[str, np.ndarray]]:
+    """(key, [n, D]) of an array [N, n, D], or [M, D] whose rows of one key stand together."""
     keys = [_without_ending(key) for key in keys]
-    if values.ndim == 3:
-        return _rows(path, keys, values, key_source)
-    if values.ndim != 2:
+    if values.ndim not in (2, 3):
         raise ValueError(f"{path}: embeddings of shape {list(values.shape)}, expected [N, captions, dim] or [M, dim].")
-    if len(keys) != len(values):
-        raise ValueError(f"{path} holds {len(values)} rows, but {key_source} names {len(keys)}; they do not belong "
-                         "together.")  # fmt: skip
-    firsts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
-    rows = {}
-    for first, after in zip(firsts, [*firsts[1:], len(keys)], strict=True):
-        if keys[first] in rows:
-            raise ValueError(f"{key_source} comes back to {keys[first]!r} at row {first}, after other pictures; the "
-                             "rows of a picture must stand together, in caption order.")  # fmt: skip
-        rows[keys[first]] = _matrix(path, keys[first], values[first:after])
-    return rows
+    if values.ndim == 2 and len(keys) == len(values):
+        firsts = [i for i, key in enumerate(keys) if i == 0 or key != keys[i - 1]]
+        values = [values[first:after] for first, after in zip(firsts, [*firsts[1:], len(keys)], strict=True)]
+        keys = [keys[first] for first in firsts]
+    return _rows(path, keys, values, key_source)
 
 
 def _stem(path: str) -> str:

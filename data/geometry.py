@@ -3,6 +3,7 @@
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
 MAX_ASPECT = 40  # longer side over shorter: resizing by the shorter must not blow the longer up
 MIN_SIDE = 8  # pixels
+FRAME = 1.2  # times an object's box: the closest frame around it
 SLACK = 0.02  # of a side, by which a box drawn by hand may leave its picture
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels from the top left corner
@@ -59,6 +60,24 @@ def crop_rectangle(path: str, size: tuple[int, int], box: Box) -> tuple[int, int
     centre_x, centre_y, half = (2 * x + w) // 2, (2 * y + h) // 2, int(0.75 * max(w, h))
     left, top = max(0, centre_x - half), max(0, centre_y - half)
     return left, top, min(width, centre_x + half), min(height, centre_y + half)
+
+
+def frame_box(size: tuple[int, int], box: Box, draws: tuple[float, float, float]) -> Box:
+    """The box whose `crop_rectangle` is a frame around the object, from 1.2 times its box to the whole picture.
+
+    size: (width, height) of the picture. box: inside of it. draws: three numbers in [0, 1): the frame's side, on a
+    logarithmic scale, and where in the frame the object lies, across and down.
+    """
+    (width, height), (x, y, w, h) = size, box
+    least, most = FRAME * max(w, h), max(width, height)
+    side = least * max(most / least, 1.0) ** draws[0]
+    core, centre = min(side / 1.5, width, height), []
+    for draw, whole, start, length in ((draws[1], width, x, w), (draws[2], height, y, h)):
+        low = max(start + length - side / 2, core / 2)  # the frame reaches the object's far end, the core its picture
+        high = min(start + side / 2, whole - core / 2)
+        middle = low + draw * (high - low) if low < high else start + length / 2
+        centre.append(min(max(middle, core / 2), whole - core / 2))
+    return centre[0] - core / 2, centre[1] - core / 2, core, core
 
 
 def beside(path: str, size: tuple[int, int], box: Box) -> str:

@@ -4,7 +4,7 @@ Must not know any data set's layout, records or a model."""
 import functools
 import io
 import os
-import stat
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data import texts
 from data.geometry import MAX_PIXELS, Box, Refused, change, check_size
+from data.names import PICTURE_ENDINGS
+from simgan_tf.system import files
 
 if TYPE_CHECKING:  # TensorFlow is imported where it is used: a command says what is wrong before it starts
     import tensorflow as tf
 
 MAX_BYTES = 256 * 2**20  # of a file: that many pixels, uncompressed, fit
 MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; usual are ten
+MAX_SCANNED = 250_000_000  # pixels that all passes together go over
+MAX_CHUNKS = 50_000  # of a PNG; usual is one for every 8 KB
+MAX_PLAIN = 2**21  # bytes of a PPM of written numbers, of which Pillow reads two million a second
+MAX_HEADER = 2**16  # bytes of a PPM with its remarks
+MAX_PARTS = 2_000  # segments and bytes of padding before the pixels of a JPEG; usual are twenty
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # not all of Pillow's: its EPS runs a program
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # bytes 8 to 11 of such a file
 LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")  # MPO: a JPEG with more pictures behind it
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif", ".heic", ".heif")
 ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {  # what undoes each of its values
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -131,15 +138,19 @@ def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int 
     return data if stored is mask else _encoded(stored, "PNG")
 
 
+def by_stem(folder: str) -> dict[str, str]:
+    """Name without ending -> path of every picture file in a folder but hidden ones; {} of one that is not there."""
+    names = sorted(os.listdir(folder), reverse=True) if os.path.isdir(folder) else ()  # of two, a.jpg before a.png
+    split = (os.path.splitext(name) for name in names if name[0] != ".")
+    return {stem: os.path.join(folder, stem + ending) for stem, ending in split if ending.lower() in PICTURE_ENDINGS}
+
+
 def read_file(path: str) -> bytes:
     """The bytes of a file of at most MAX_BYTES. Raises: ValueError; FileNotFoundError."""
-    with open(path, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError(f"{path} is no file but a device or a pipe; take it out.")
-        if found.st_size > MAX_BYTES:
-            raise ValueError(f"{path} has over {MAX_BYTES // 2**20} MB; make it smaller.")
-        return file.read()
+    data = files.read_regular(path, MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path} has over {MAX_BYTES // 2**20} MB; make it smaller.")
+    return data
 
 
 def open_picture(name: str, data: bytes) -> Image.Image:
@@ -148,6 +159,7 @@ def open_picture(name: str, data: bytes) -> Image.Image:
     Raises: one of BROKEN, whose words `reason` gives; ValueError for HEIC where pillow-heif is not installed.
     """
     formats = FORMATS
+    _check_header(name, data)
     if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
         try:
             import pillow_heif
@@ -158,9 +170,45 @@ def open_picture(name: str, data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=formats)
 
 
-def reason(error: Exception) -> str:
-    """What is wrong with a picture that raised one of BROKEN, for a message that names the picture."""
+def _check_header(name: str, data: bytes) -> None:
+    """Raises: Refused for a header that takes Pillow long, byte by byte; ValueError for a PNG of changed bytes."""
+    at, parts = 2, 0
+    while data[:2] == b"\xff\xd8" and data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        padding = data[at + 1 : at + 2] == b"\xff"
+        at += 1 if padding else 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+        parts += 1
+        if parts > MAX_PARTS:
+            raise Refused(f"{name} is a JPEG of over {MAX_PARTS:,} parts and bytes of padding; write it anew.")
+    words = re.sub(rb"#[^\r\n]*[\r\n]", b" ", data[:MAX_HEADER]).split(None, 3) if data[:1] == b"P" else ()
+    if words and len(data) > MAX_HEADER and len(words) < 4 and re.fullmatch(rb"P[0-9yfF]", words[0][:2]):
+        raise Refused(f"{name} is a PPM whose header has over {MAX_HEADER:,} bytes of remarks; write it anew.")
+    if len(data) > MAX_PLAIN and re.match(rb"P[123]\s", data):
+        raise Refused(f"{name} is a PPM of over {MAX_PLAIN:,} bytes that writes its numbers out; save it as binary.")
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        _check_png(name, data)
+
+
+def _check_png(name: str, data: bytes) -> None:
+    """Raises: ValueError where a checksum of the pixels' bytes does not fit, at which decoders do not look; Refused for
+    too many chunks."""
+    at, parts, view = 8, 0, memoryview(data)
+    while at + 12 <= len(data):
+        kind, end = data[at + 4 : at + 8], at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if kind == b"IDAT" and zlib.crc32(view[at + 4 : end]).to_bytes(4, "big") != data[end : end + 4]:
+            raise ValueError("a checksum of its pixels does not fit")
+        at, parts = end + 4, parts + 1
+        if parts > MAX_CHUNKS:
+            raise Refused(f"{name} is a PNG of over {MAX_CHUNKS:,} chunks; write it anew.")
+
+
+def reason(error: Exception, data: bytes | None = None) -> str:
+    """What is wrong with a picture that raised one of BROKEN, for a message that names it. data: the file's bytes."""
     if isinstance(error, UnidentifiedImageError):  # its own words show a Python object in place of the file
+        kind = texts.what_it_is(data) if data is not None else ""
+        if kind and kind != "a picture":
+            return f"it is {kind}"
+        if data and data[:60].isascii() and data[:60].decode().replace("\n", " ").replace("\r", " ").isprintable():
+            return f"it is a text that begins with {data[:60].decode()!r}"
         return f"it is none of {', '.join(FORMATS)}, HEIC, or of a kind that is not read, such as RGB in floats"
     return " ".join(str(error).split())  # libheif's have line ends
 
@@ -190,7 +238,9 @@ def _usual_jpeg_size(data: bytes) -> tuple[int, int] | None:
     Pillow's own way to a header takes ten times as long, and longer than the decoding of a small picture.
     """
     at, size = 2, None
-    while at + 10 <= len(data) and data[at] == 0xFF:
+    for _ in range(MAX_PARTS):
+        if at + 10 > len(data) or data[at] != 0xFF:
+            return None
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xDA:  # the pixels begin
             return size
@@ -234,8 +284,9 @@ def check_file(path: str, data: bytes, size: tuple[int, int]) -> None:
     """Raises: Refused for a size that is not taken, or a JPEG of more than MAX_SCANS scans."""
     check_size(path, size)
     scans = data.count(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0  # never inside the compressed pixels
-    if scans > MAX_SCANS:
-        raise Refused(f"{path} is a JPEG of {scans} scans, over {MAX_SCANS}; write it anew with another program.")
+    most = min(MAX_SCANS, max(12, MAX_SCANNED // max(1, size[0] * size[1])))
+    if scans > most:
+        raise Refused(f"{path} is a JPEG of {scans} scans, over {most}; write it anew with another program.")
 
 
 def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes:
@@ -247,7 +298,7 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
             if unchanged and _tensorflow_reads(data, picture):
                 return data
             lossy = picture.format in LOSSY
-            picture.load()  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
+            load(path, picture)  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
             flat = upright(to_rgb(path, picture), _orientation(picture))
         if wanted := change(path, flat.size, box, stored_size):
             flat = flat.crop(wanted[0]).resize(wanted[1], Image.Resampling.LANCZOS)
@@ -256,7 +307,8 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
     except Refused as error:
         raise ValueError(str(error)) from error
     except BROKEN as error:
-        raise ValueError(f"{path} is not a readable picture ({reason(error)}); replace it or take it out.") from error
+        why = reason(error, data)
+        raise ValueError(f"{path} is not a readable picture ({why}); replace it or take it out.") from error
     return _encoded(flat, "JPEG" if lossy else "PNG")
 
 
@@ -311,6 +363,17 @@ def _decode_all(encoded: list[bytes], sizes: list[tuple[int, int]]) -> bool:
     return [tuple(shape[:2]) for shape in shapes] == [_small(size) for size in sizes]
 
 
+def load(path: str, picture: Image.Image) -> None:
+    """Decodes an opened picture. Raises: Refused for colours of 12 bits or fewer in 16, which would come out black."""
+    deep = picture.mode[0] not in "IF" and any(";16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
+    picture.load()  # Pillow keeps the upper 8 bits of 16; grey alone it leaves whole, see `_grey`
+    if deep:
+        colours = picture.getextrema()[: 3 if picture.mode.startswith("RGB") else 1]
+        if max(high for _, high in colours) < 16:
+            raise Refused(f"{path} has 16 bits a colour of which the upper 4 are empty, as of 12 bits in 16, and would "
+                          "come out black: stretch it, or save it as an 8 bit PNG.")  # fmt: skip
+
+
 def to_rgb(path: str, picture: Image.Image) -> Image.Image:
     """8 bit RGB of any mode, transparent parts on white."""
     if picture.mode[0] in "IF":
@@ -331,6 +394,9 @@ def _grey(path: str, picture: Image.Image) -> Image.Image:
     values = np.asarray(picture)
     low, high = float(values.min()), float(values.max())  # NaN where one is in it, and then all comparisons fail
     deep = picture.format in ("PNG", "PPM") or picture.mode != "I"  # of these, Pillow gives 16 bits
+    if picture.mode != "F" and (0 if deep else 255) < high < 4096:
+        raise Refused(f"{path} holds numbers up to {high:g} of 65535, as of 12 bits in 16, and would come out black: "
+                      "stretch it, or save it as an 8 bit PNG.")  # fmt: skip
     if picture.mode != "F" and 0 <= low and high <= 65535:
         return Image.fromarray((values >> 8 if deep or high > 255 else values).astype(np.uint8))
     if picture.mode == "F" and 0 <= low and (high <= 1 or 2 < high <= 255):  # in between: 0 to 1 with highlights

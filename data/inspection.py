@@ -13,11 +13,13 @@ import tqdm
 from PIL import Image
 
 from data import images
+from data.names import PICTURE_ENDINGS
 
 SMALL = 64  # pixels of the shorter side, below which even the smallest models see an enlarged picture
 LARGE = 12_000_000  # pixels, above which the decoder holds up training
 LONG = 3  # longer side over shorter, above which the central square shows little of the picture
-ENDINGS = {"JPEG": (".jpg", ".jpeg"), "MPO": (".jpg", ".jpeg"), "TIFF": (".tif", ".tiff"), "HEIF": (".heic", ".heif")}
+JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
+ENDINGS = {"JPEG": JPEG, "MPO": JPEG, "TIFF": (".tif", ".tiff"), "HEIF": (".heic", ".heif")}
 CHUNK = 32  # pictures that one call of the builder's check takes; one by one they cost twice as much
 THUMBNAIL = 16  # pixels of its side
 # Two files show one picture if their hashes differ in 3 of 64 bits and their thumbnails by 6 of 256 levels at most.
@@ -141,7 +143,7 @@ def _remarks(name: str, picture: Image.Image) -> tuple[str, ...]:
     remarks = {
         f"mode {picture.mode}, not RGB": picture.mode != "RGB",
         "turned by EXIF": turned,
-        f"named {ending}, but a {kind}": ending in images.ENDINGS
+        f"named {ending}, but a {kind}": ending in PICTURE_ENDINGS
         and ending not in ENDINGS.get(kind, ("." + kind.lower(),)),
         f"shorter side under {SMALL} pixels": short < SMALL,
         f"over {LARGE // 1_000_000} million pixels": short * long > LARGE,

@@ -4,15 +4,16 @@ import dataclasses
 import hashlib
 import math
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from data import captions
+from data import captions, texts
 from data.geometry import Box
 
 SPLITS = ("train", "test")
 NO_PICTURE, NO_CAPTIONS, NO_SPLIT = "without a picture", "without captions", "in neither split"  # why left out
+BROKEN, DAMAGED = "with broken captions", "damaged"
+SHOWN = 10  # of what is wrong, of each kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Entry:
     """What one example will be made of; only the captions have been read."""
 
     key: str  # "image_00001"
-    class_id: int  # from 1 on
+    class_id: int  # from 1 on; 0 = the set has no classes
     image_path: str
     captions: tuple[str, ...] = ()
     mask_path: str = ""
@@ -35,10 +36,11 @@ class Listing:
 
     splits: dict[str, list[Entry]]  # "train", "test"; in key order
     missing: list[str]  # one line for each picture or caption file left out
-    split_rule: dict[str, object]  # {"rule": "lists", "files"} or {"rule": "seeded", ...} or {"rule": "captions"}
+    split_rule: dict[str, object]  # {"rule": "lists", "files"} or {"rule": "seeded", ...}, or "captions", "folders"
     carrier: str  # kind of files that the captions came from
     captioned: dict[str, int]  # pictures with captions per split, whether they are on disk or not
-    reasons: dict[str, int] = dataclasses.field(default_factory=dict)  # how many of `missing` for each reason
+    reasons: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # the lines of `missing` by reason
+    remarks: list[str] = dataclasses.field(default_factory=list)  # how the folders were understood, for people
 
 
 def join(
@@ -56,7 +58,8 @@ def join(
     captions_dir, rule: where class lists are looked for, and the options of `rule_of`.
 
     Raises: ValueError where a class is in two splits, where captions and layout name another class for a picture,
-        where a split is empty, or, unless skip_missing, where anything is missing; FileNotFoundError for the lists.
+        where a split is empty, or, unless skip_missing, where anything is missing or a caption is broken by
+        `texts.fault`; FileNotFoundError for the lists.
     """
     for key, folder in caption_set.class_of.items():
         if folder and key in entries and folder != entries[key].class_name:
@@ -64,7 +67,8 @@ def join(
                 f"{caption_set.where(key)} lies in class {folder}, but the labels give {key} the class "
                 f"{entries[key].class_name}; the two belong to different releases, fetch them again."
             )
-    captioned, complete, reasons = caption_set.keys(), {}, {NO_PICTURE: [], NO_CAPTIONS: [], NO_SPLIT: []}
+    captioned, complete = caption_set.keys(), {}
+    reasons = {NO_PICTURE: [], NO_CAPTIONS: [], BROKEN: list(caption_set.faults), NO_SPLIT: []}
     for key in sorted(entries.keys() | captioned):
         entry = entries.get(key)
         if entry is None:
@@ -74,41 +78,64 @@ def join(
         elif not caption_set.texts.get(key):
             reasons[NO_CAPTIONS].append(f"no captions {caption_set.where(key)} for the picture {entry.image_path}")
         else:
-            complete[key] = dataclasses.replace(entry, captions=caption_set.texts[key])
+            faults = [fault for fault in map(texts.fault, caption_set.texts[key]) if fault]
+            reasons[BROKEN] += [f"{caption_set.where(key)}: a caption of {key} {fault}" for fault in faults[:1]]
+            if not faults:
+                rest = entry.mask_path, entry.colour, entry.box, entry.class_name  # dataclasses.replace takes thrice
+                complete[key] = Entry(key, entry.class_id, entry.image_path, caption_set.texts[key], *rest)
 
     if not complete:
+        if reasons[BROKEN]:
+            raise ValueError(refusal({BROKEN: reasons[BROKEN]}, len(present)))
         raise ValueError(
             f"None of the {len(present):,} pictures that are there has captions: they are named such as "
             f"{min(present, default='none')!r}, those that {captions_dir} has captions for such as "
-            f"{min(captioned, default='none')!r}."
+            f"{min(captioned, default='none')!r}; write the names as the files have them."
         )
-    classes = {entry.class_name for entry in complete.values()}
-    split_of, split_rule = rule_of(classes, caption_set, captions_dir, **rule)
-    splits = {split: [] for split in SPLITS}
-    for entry in complete.values():
-        split = split_of(entry.key, entry.class_name)
-        if split:
-            splits[split].append(entry)
-        else:
-            reasons[NO_SPLIT].append(f"class {entry.class_name} of {entry.image_path} is in neither split")
-    reasons = {reason: lines for reason, lines in reasons.items() if lines}
+    units = {entry.class_name or entry.key for entry in complete.values()}
+    try:
+        split_of, split_rule = rule_of(units, caption_set, captions_dir, **rule)
+        if all(not entry.class_id for entry in complete.values()) and split_rule["rule"] == "seeded":
+            split_rule["of"] = "pictures"
+        splits = {split: [] for split in SPLITS}
+        for entry in complete.values():
+            split = split_of(entry.key, entry.class_name or entry.key)
+            if split:
+                splits[split].append(entry)
+            else:
+                reasons[NO_SPLIT].append(f"class {entry.class_name} of {entry.image_path} is in neither split")
+        reasons = {reason: lines for reason, lines in reasons.items() if lines}
+        if not reasons or skip_missing:
+            _require_whole(splits, disjoint=split_rule["rule"] != "folders")
+    except ValueError as error:
+        if not any(reasons.values()):
+            raise
+        raise ValueError(f"{error} {refusal(reasons, len(entries.keys() | captioned))}") from error
     if reasons and not skip_missing:
-        gaps = "; ".join(f"{len(lines):,} {reason} (first: {lines[0]})" for reason, lines in reasons.items())
-        raise ValueError(
-            f"Of {len(entries.keys() | captioned):,} pictures, {gaps}. Complete the folders, or leave these out: "
-            "--skip_missing"
-        )
-    _require_whole(splits)
+        raise ValueError(refusal(reasons, len(entries.keys() | captioned)))
     class_of = caption_set.class_of | {key: entry.class_name for key, entry in entries.items()}
-    counts = Counter(split_of(key, class_of.get(key, "")) for key in captioned)
+    counts = Counter(split_of(key, class_of.get(key) or key) for key in captioned)
     return Listing(
         splits,
         [line for lines in reasons.values() for line in lines],
         split_rule,
         caption_set.carrier,
         {split: counts[split] for split in SPLITS},
-        {reason: len(lines) for reason, lines in reasons.items()},
+        reasons,
     )
+
+
+def refusal(reasons: dict[str, list[str]], count: int) -> str:
+    """All that is wrong with `count` pictures, in a line: how many for each reason, and the first ten."""
+    gaps = []
+    for reason, lines in reasons.items():
+        if lines:
+            more = f"; and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+            gaps.append(f"{len(lines):,} {reason} (first: {'; '.join(lines[:SHOWN])}{more})")
+    mend = reasons.get(DAMAGED) or reasons.get(BROKEN)
+    what = "Mend them, or leave these out: --skip_damaged" if mend else (
+        "Complete the folders, or leave these out: --skip_missing")
+    return f"Of {count:,} pictures, {'; '.join(gaps)}. {what}"
 
 
 def rule_of(
@@ -119,12 +146,15 @@ def rule_of(
     test_classes: str = "",
     test_share: float = 0.0,
     split_seed: int = 0,
+    folder_splits: dict[str, str] | None = None,
 ) -> tuple[Callable[[str, str], str], dict[str, object]]:
     """A function (key, class name) -> "train", "test" or "" (neither), and the `split_rule` of the listing.
 
+    classes: their names, or the pictures' keys where there are none.   folder_splits: key -> split by its folder.
+
     The first of these that exists decides: the two files train_classes and test_classes; for test_share > 0 that share
-    of the classes, drawn by split_seed; the class lists at captions_dir; the splits that the captions came with; the
-    names of the pictures that StackGAN's archives hold beside their captions.
+    of the classes, drawn by split_seed; folder_splits; the class lists at captions_dir; the splits that the captions
+    came with; the names of the pictures that StackGAN's archives hold beside their captions.
 
     Raises: FileNotFoundError where there is none; ValueError for options that exclude each other.
     """
@@ -139,6 +169,8 @@ def rule_of(
     if test_share:
         drawn = own_split(classes, test_share, split_seed)
         return lambda key, name: drawn.get(name, ""), {"rule": "seeded", "seed": split_seed, "test_share": test_share}
+    if folder_splits and not train_classes:
+        return lambda key, name: folder_splits.get(key, ""), {"rule": "folders"}
     paths = captions.list_paths(captions_dir, train_classes, test_classes)
     if not train_classes and not any(os.path.exists(path) for path in paths.values()):
         split_of = caption_set.split_of or _archive_splits(captions_dir)
@@ -164,7 +196,7 @@ def own_split(classes: Iterable[str], test_share: float, seed: int) -> dict[str,
     """
     ranked = sorted(set(classes), key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     if len(ranked) < 2:
-        raise ValueError(f"{len(ranked)} classes cannot be split into training and test classes; two are needed.")
+        raise ValueError(f"{len(ranked)} classes or pictures cannot be split for training and testing; two are needed.")
     count = min(max(1, math.floor(test_share * len(ranked) + 0.5)), len(ranked) - 1)
     return {name: "test" if rank < count else "train" for rank, name in enumerate(ranked)}
 
@@ -173,8 +205,8 @@ def check_unpacked(raw_dir: str) -> None:
     """Raises: ValueError where raw_dir is a file, such as the archive itself."""
     if os.path.isfile(raw_dir):
         raise ValueError(
-            f"raw_dir={raw_dir!r} is a file; if it is the archive, unpack it first: python -m data.archives "
-            f"--archive={shlex.quote(raw_dir)} --out_dir=..., and give that folder."
+            f"raw_dir={raw_dir!r} is a file; if it is the archive, unpack it first (tar -xf or unzip), and give the "
+            "folder."
         )
 
 
@@ -193,16 +225,16 @@ def _archive_splits(captions_dir: str) -> dict[str, str]:
     return {}
 
 
-def _require_whole(splits: dict[str, list[Entry]]) -> None:
-    """Raises: ValueError for an empty split or a class in both."""
+def _require_whole(splits: dict[str, list[Entry]], disjoint: bool) -> None:
+    """Raises: ValueError for an empty split or, where splits are to be disjoint, a class in both."""
     for split, entries in splits.items():
         if not entries:
             raise ValueError(
                 f"The {split} split has no picture with captions; look at what is there: python -m data.doctor"
             )
     numbers = [{entry.class_id for entry in entries} for entries in splits.values()]
-    both = sorted(set.intersection(*numbers))
-    if both:
+    both = sorted(set.intersection(*numbers) - {0})
+    if both and disjoint:
         names = {entry.class_id: entry.class_name for entry in splits["train"]}
         raise ValueError(
             f"Class {names[both[0]] or both[0]!r} is in both splits ({len(both)} such); correct the lists of classes."

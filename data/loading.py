@@ -10,6 +10,7 @@ from data import images
 from data.embeddings import Embeddings
 from data.listing import Entry
 from data.records import Example
+from simgan_tf.system import commands, files
 
 CHUNK, CHUNK_BYTES = 64, 8 * 2**20  # pictures, and bytes of their files, that a thread takes at a time
 
@@ -21,6 +22,7 @@ def examples(
     stored_size: int = 0,
     vectors: Embeddings | None = None,
     headers_only: bool = False,
+    damaged: list[str] | None = None,
 ) -> Iterator[Example]:
     """Every entry with its picture, mask and embeddings, in order and the same whatever `workers`.
 
@@ -29,6 +31,7 @@ def examples(
 
     workers: threads, 0 = one a core.   crop, stored_size: whether to cut by the entries' boxes, and as
     `images.read_picture`.   vectors: has rows for every key, or None.   headers_only: as `images.read_pictures`.
+    damaged: gets a line for each entry whose files cannot be used, which is then stepped over; None = that is raised.
 
     Raises: ValueError or OSError naming the file.
     """
@@ -43,7 +46,13 @@ def examples(
     try:
         waiting = collections.deque(submit(workers + 1))
         while waiting:
-            yield from waiting.popleft().result()
+            for example in waiting.popleft().result():
+                if isinstance(example, Example):
+                    yield example
+                elif damaged is None:
+                    raise example
+                else:
+                    damaged.append(str(example))
             waiting.extend(submit(1))
     finally:
         pool.shutdown(cancel_futures=True)
@@ -53,7 +62,7 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     chunk, size = [], 0
     for entry in entries:
         chunk.append(entry)
-        size += os.path.getsize(entry.image_path)
+        size += files.size(entry.image_path)
         if len(chunk) == CHUNK or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
@@ -62,6 +71,21 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def _load(
+    chunk: list[Entry], crop: bool, stored_size: int, vectors: Embeddings | None, headers_only: bool
+) -> list[Example | ValueError]:
+    """The examples of a chunk, with an error in the place of each that cannot be used."""
+    try:
+        return _load_all(chunk, crop, stored_size, vectors, headers_only)
+    except FileNotFoundError as error:
+        fault = ValueError(f"No {error.filename!r} for {chunk[0].key}; add it.")
+    except (ValueError, OSError) as error:
+        fault = ValueError(commands.in_words(error))
+    if len(chunk) == 1:
+        return [fault]
+    return [example for one in chunk for example in _load([one], crop, stored_size, vectors, headers_only)]
+
+
+def _load_all(
     chunk: list[Entry], crop: bool, stored_size: int, vectors: Embeddings | None, headers_only: bool
 ) -> list[Example]:
     boxes = [entry.box if crop else None for entry in chunk]

@@ -76,7 +76,7 @@ def _check(name: str, size: tuple[int, int]) -> None:
 def _photo(name: str, picture: Image.Image) -> Photo:
     profile, jpeg = picture.info.get("icc_profile"), _jpeg_options(picture)
     coloured = picture.mode in ("RGB", "RGBA", "P", "PA")  # a CMYK or grey profile does not fit RGB pixels
-    picture.load()
+    images.load(name, picture)
     upright = images.upright(picture)
     alpha = None
     if images.is_transparent(upright):

@@ -7,11 +7,13 @@ import itertools
 import json
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tqdm
 
+from data import places
 from simgan_tf.system import files
 
 if TYPE_CHECKING:  # TensorFlow is imported where it is used: a command says what is wrong before it starts
@@ -19,6 +21,8 @@ if TYPE_CHECKING:  # TensorFlow is imported where it is used: a command says wha
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "test")
+JUDGE = "judge"  # folder beside the records, of the text encoder that evaluation judges by, where one was trained
+MAX_IMAGES, MAX_SHARDS = 10**9, 10**4  # that a dataset.json may speak of
 READ_BATCH = 64  # records parsed at a time: parsing one by one costs four times as much
 
 FEATURES = {  # name -> type, and whether there may be any number of values instead of one
@@ -30,6 +34,8 @@ FEATURES = {  # name -> type, and whether there may be any number of values inst
     "colour": ("string", False),  # empty where there is none
     "embeddings": ("float32", True),  # [captions * D], row by row, empty where there are none
 }
+NUMBER = struct.Struct("<q")
+LISTS = {"string": "bytes_list", "int64": "int64_list", "float32": "float_list"}  # of tf.train.Feature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +56,24 @@ def shard_path(records_dir: str, split: str, shard: int, shards: int) -> str:
     return os.path.join(records_dir, f"{split}-{shard:05d}-of-{shards:05d}.tfrecord")
 
 
-def write_split(out_dir: str, split: str, examples: Iterable[Example], shards: int) -> dict[str, object]:
-    """Writes `examples` over `shards` files in turn; returns the split's part of dataset.json.
+def pairs_path(records_dir: str, split: str) -> str:
+    """File of the fixed pairs of picture and sentence that simgan_tf.evaluation writes once."""
+    return os.path.join(records_dir, f"pairs-{split}.json")
+
+
+def write_split(
+    out_dir: str,
+    split: str,
+    examples: Iterable[Example] | Callable[[int], Iterable[Example]],
+    shards: int,
+    seen: Callable[[Example], object] | None = None,
+    written: "Mapping[int, Written | None] | None" = None,
+) -> dict[str, object]:
+    """Writes `examples` over `shards` files in turn, and their index; returns the split's part of dataset.json.
+
+    examples: in order; or what gives those of a shard (every shards-th) by its number, each asked for once. Then shards
+    are written one after the other, whole ones that are there are kept, and all are read once for the numbers.
+    seen: gets every example as it is counted.   written: what `write_shard` returned of shards that are there.
 
     Returns: images, captions, masks (numbers), captions_per_image (least and most), class_ids (sorted),
         embedding_dim (0 = none), fingerprint (sha256 over all that the examples hold but their embeddings, in the
@@ -62,18 +84,88 @@ def write_split(out_dir: str, split: str, examples: Iterable[Example], shards: i
     """
     if shards < 1:
         raise ValueError(f"shards={shards} must be 1 or more; 8 is the default.")
+    tally, indices = Tally(split), [places.Index() for _ in range(shards)]
+    paths = [shard_path(out_dir, split, shard, shards) for shard in range(shards)]
+    if callable(examples):
+        held = {shard: write_shard(out_dir, split, shard, shards, examples) for shard in range(shards)}
+        held = {shard: of for shard in held if (of := held[shard] or (written or {}).get(shard))}
+        others = [shard for shard in range(shards) if shard not in held]  # of another process
+        counts = [len(held[shard].examples) if shard in held else _count(paths[shard]) for shard in range(shards)]
+        _require_shares(paths, counts, split, sum(counts))
+        indices = [held[shard].index if shard in held else index for shard, index in enumerate(indices)]
+        rest = _read_indexed([paths[shard] for shard in others], split, [indices[shard] for shard in others])
+        streams = [held[shard].read(path) if shard in held else rest for shard, path in enumerate(paths)]
+        for number in tqdm.trange(sum(counts), unit="image", desc=f"counting {split}", delay=2, leave=False):
+            example = next(streams[number % shards])
+            tally.add(example)
+            if seen:
+                seen(example)
+    else:
+        with _in_words(out_dir, split), contextlib.ExitStack() as stack:
+            import tensorflow as tf
+
+            writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
+            for writer, index, example in zip(itertools.cycle(writers), itertools.cycle(indices), examples):  # noqa: B905
+                writer.write(_indexed(example, tally.add(example), index))
+                if seen:
+                    seen(example)
+    part = tally.part()
+    places.write(out_dir, split, places.interleaved(indices), part)
+    return part
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A shard that this process has written: its examples without their pictures and masks, and their places."""
+
+    examples: list[Example]
+    index: places.Index
+
+    def read(self, path: str) -> Iterator[Example]:
+        """The examples, with pictures and masks out of the file."""
+        table = self.index.table()
+        columns = (table["length"], *table["image"].T, table["mask"])
+        with open(path, "rb") as file:
+            for example, length, first, size, mask in zip(self.examples, *map(np.ndarray.tolist, columns), strict=True):
+                data = file.read(length + 16)[12:-4]
+                yield _with(example, data[first : first + size], data[length - mask :])
+
+
+def _with(example: Example, image: bytes, mask: bytes) -> Example:
+    """The example with another picture and mask; a third of the time of dataclasses.replace."""
+    return Example(image, example.key, example.class_id, example.captions, mask, example.colour, example.embeddings)
+
+
+def write_shard(
+    out_dir: str, split: str, shard: int, shards: int, examples: Callable[[int], Iterable[Example]]
+) -> Written | None:
+    """Writes one shard, which takes its name when it is whole; None where it is there. Raises: as `write_split`."""
+    path = shard_path(out_dir, split, shard, shards)
+    if os.path.exists(path):
+        return None
+    unfinished = f"{path}.unfinished-{os.getpid()}"
+    written = Written([], places.Index())
+    with _in_words(out_dir, split):
+        import tensorflow as tf
+
+        with tf.io.TFRecordWriter(unfinished) as writer:
+            for example in examples(shard):
+                writer.write(_indexed(example, _values(example), written.index))
+                written.examples.append(_with(example, b"", b""))
+    files.sync(unfinished)
+    os.replace(unfinished, path)
+    return written
+
+
+@contextlib.contextmanager
+def _in_words(out_dir: str, split: str) -> Iterator[None]:
+    """Turns TensorFlow's own way to say that the disk is full or read-only into an OSError."""
     import tensorflow as tf
 
-    tally = Tally(split)
     try:
-        with contextlib.ExitStack() as stack:
-            paths = [shard_path(out_dir, split, shard, shards) for shard in range(shards)]
-            writers = [stack.enter_context(tf.io.TFRecordWriter(path)) for path in paths]
-            for writer, example in zip(itertools.cycle(writers), examples):  # noqa: B905 - one is endless
-                writer.write(_serialize(tally.add(example)))
-    except tf.errors.OpError as error:  # TensorFlow's own way to say that the disk is full or read-only
+        yield
+    except tf.errors.OpError as error:
         raise OSError(f"Cannot write the {split} records in {out_dir!r}: {error.message}") from error
-    return tally.part()
 
 
 class Tally:
@@ -98,11 +190,9 @@ class Tally:
         values = _values(example)
         # The fingerprint covers pictures and captions alone, so that a run can go on after `simgan_tf.text.embed` has
         # filled the records. Embeddings enter it as an empty list: so they did in the first folders, which had none.
-        for name, value in values.items():
-            _add(self.digest, [] if name == "embeddings" else value)
+        self.digest.update(_told_apart([[] if name == "embeddings" else value for name, value in values.items()]))
         if width:
-            _add(self.vectors_digest, values["key"])
-            _add(self.vectors_digest, values["embeddings"])
+            self.vectors_digest.update(_told_apart([values["key"], values["embeddings"]]))
         self.keys.add(example.key)
         self.class_ids.add(example.class_id)
         self.caption_counts.append(len(example.captions))
@@ -170,53 +260,137 @@ def read_info(records_dir: str) -> dict[str, object]:
             f"No dataset.json in records_dir={records_dir!r}. "
             f"Build it: python -m data.build --dataset=demo --raw_dir=raw --out_dir={records_dir}"
         )
-    with open(path, encoding="utf-8") as file:
-        try:
-            info = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged ({error}); delete the folder and build it again.") from error
+    info = files.read_json(path, "delete the folder and build it again")
     if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
         version = info.get("format_version") if isinstance(info, dict) else None
         raise ValueError(f"{path} has format_version={version}, this code reads {FORMAT_VERSION}; build it again.")
     shards, splits = info.get("shards"), info.get("splits")
     parts = list(splits.values()) if isinstance(splits, dict) else [None]
     counts = [part.get("images") if isinstance(part, dict) else None for part in parts]
-    if not all(type(number) is int and number >= 0 for number in (shards, *counts)) or not shards:
-        raise ValueError(f"{path} is damaged: shards={shards!r}, pictures of the splits {counts}; build it again.")
+    sound = all(type(number) is int and 0 <= number <= MAX_IMAGES for number in (shards, *counts))
+    if not sound or not 1 <= shards <= MAX_SHARDS:
+        shown = str([shards, counts])[:200]
+        raise ValueError(f"{path} is damaged: shards and pictures of the splits are {shown}; build it again.")
     return info
 
 
 def read_examples(records_dir: str, split: str) -> Iterator[Example]:
-    """Every example of `split`, in the order it was written, whatever the number of shards.
+    """Every example of `split`, in the order it was written, whatever the number of shards and whichever set it is of.
 
     Raises: FileNotFoundError for a missing folder or shard; ValueError for an unknown split, and for a truncated or
         changed shard, naming the file, the record and what is wrong with it.
     """
+    paths = shard_paths(records_dir, split)
+    for _, columns in _read(paths, split, read_info(records_dir)["splits"][split]["images"]):
+        for row in range(len(columns["key"])):
+            yield _example({name: column[row] for name, column in columns.items()})
+
+
+def open_split(records_dir: str, split: str) -> places.Places:
+    """The examples of `split` in their files, to be read in any order.
+
+    Records without an index, or with one of another set, are all read once and held to dataset.json; then their index
+    is written, or, where nothing can be written, kept.
+    Raises: as `read_examples`.
+    """
+    info, paths = read_info(records_dir), shard_paths(records_dir, split)
+    part = info["splits"][split]
+    dim, kinds = part.get("embedding_dim", 0), {"captions": int, "class_ids": list, "fingerprint": str}
+    if type(dim) is not int or any(type(part.get(name)) is not kind for name, kind in kinds.items()):
+        raise ValueError(f"{records_dir}/dataset.json does not say how many captions, which classes, what fingerprint "
+                         f"the {split} split has; build the folder again.")  # fmt: skip
+    table = places.read(records_dir, split, paths, part)
+    if table is None:
+        indices, tally = [places.Index() for _ in paths], Tally(split)
+        print(f"{records_dir}: reading the {split} records once, for an index of their places")
+        written = _read_indexed(paths, split, indices, part["images"])
+        for example in tqdm.tqdm(written, total=part["images"], unit="image", desc=f"reading {split}", delay=2,
+                                 leave=False):  # fmt: skip
+            tally.add(example)
+        table = places.interleaved(indices)
+        found = tally.part()
+        if any(found[name] != part.get(name, found[name]) for name in ("fingerprint", "embeddings_fingerprint")):
+            raise ValueError(f"{records_dir}: the {split} records are not those that dataset.json describes; another "
+                             "set's lie there: build the folder again.")  # fmt: skip
+        with contextlib.suppress(OSError):  # a folder that others own
+            places.write(records_dir, split, table, part)
+    if int(table["captions"].sum()) != part["captions"] or np.unique(table["class_id"]).tolist() != part["class_ids"]:
+        raise ValueError(f"{records_dir}: the {split} records have other captions or classes than dataset.json says; "
+                         "another set's lie there: build the folder again.")  # fmt: skip
+    sizes = table["captions"].astype(np.int64) * dim * 4
+    if (table["embeddings"][:, 1] != sizes).any():
+        row = int(np.flatnonzero(table["embeddings"][:, 1] != sizes)[0])
+        raise ValueError(
+            f"record {row} of the {split} records in {records_dir!r} has {table['captions'][row]} captions and "
+            f"{table['embeddings'][row, 1] // 4} numbers of embeddings, not {dim} a caption; build the folder again."
+        )
+    return places.Places(paths, table, dim)
+
+
+def first_examples(records_dir: str, split: str, most: int | None = None) -> Iterator[Example]:
+    """The first `most` examples of `split`, None = all, of records that are those of dataset.json.
+
+    Raises: as `open_split`; ValueError for a record that was changed.
+    """
+    found = open_split(records_dir, split)
+    for row in range(len(found.table))[:most]:
+        yield parse(found.record(row))
+
+
+def shard_paths(records_dir: str, split: str) -> list[str]:
+    """The files of `split`. Raises: as `read_examples`, but does not look into them."""
     info = read_info(records_dir)
     if split not in info["splits"]:
         raise ValueError(f"split={split!r} is not in {records_dir!r}; it has {', '.join(info['splits'])}.")
-    shards, expected = info["shards"], info["splits"][split]["images"]
-    paths = [shard_path(records_dir, split, shard, shards) for shard in range(shards)]
-    for shard, path in enumerate(paths):
+    paths = [shard_path(records_dir, split, shard, info["shards"]) for shard in range(info["shards"])]
+    for path in paths:
         if not os.path.isfile(path):
-            raise FileNotFoundError(f"No {path}, though dataset.json counts {shards} shards; build the folder again.")
-        count, due = _count(path), len(range(shard, expected, shards))
-        if count != due:
-            raise ValueError(f"{path} holds {count} {split} records, not {due} as it should; build the folder again.")
+            counted = f"though dataset.json counts {len(paths)} shards"
+            raise FileNotFoundError(f"No {path}, {counted}; build the folder again.")
+    return paths
+
+
+def _read(
+    paths: list[str], split: str, expected: int | None = None
+) -> Iterator[tuple["tf.Tensor", dict[str, np.ndarray]]]:
+    """Examples in the order they were written, serialized [n] and as columns by feature, READ_BATCH at a time.
+
+    expected: how many there must be; None = as many as there are, if the shards have their shares of them.
+    """
+    counts = list(map(_count, paths))
+    _require_shares(paths, counts, split, sum(counts) if expected is None else expected)
     import tensorflow as tf
 
     serialized = tf.data.Dataset.from_tensor_slices(paths).interleave(
-        tf.data.TFRecordDataset, cycle_length=shards, block_length=1, num_parallel_calls=1, deterministic=True
+        tf.data.TFRecordDataset, cycle_length=len(paths), block_length=1, num_parallel_calls=1, deterministic=True
     )
-    parse = tf.autograph.experimental.do_not_convert(lambda batch: tf.io.parse_example(batch, _specs()))
+    parse = tf.autograph.experimental.do_not_convert(lambda batch: (batch, tf.io.parse_example(batch, _specs())))
     parsed = serialized.batch(READ_BATCH).map(parse)
     try:
-        for batch in parsed:
-            columns = {name: tensor.numpy() for name, tensor in batch.items()}
-            for row in range(len(columns["key"])):
-                yield _example({name: column[row] for name, column in columns.items()})
+        for batch, columns in parsed:
+            yield batch, {name: tensor.numpy() for name, tensor in columns.items()}
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise ValueError(f"{_damage(paths, error)}; build the folder again, or copy the file again.") from error
+
+
+def _read_indexed(
+    paths: list[str], split: str, indices: list[places.Index], expected: int | None = None
+) -> Iterator[Example]:
+    """The examples in the order they were written, each put into the index of its shard. Raises: as `_read`."""
+    turns = itertools.cycle(indices)
+    for serialized, columns in _read(paths, split, expected) if paths else ():
+        for row, data in enumerate(serialized.numpy()):
+            example = _example({name: column[row] for name, column in columns.items()})
+            next(turns).add(data, places.spans(data), len(example.captions), example.class_id)
+            yield example
+
+
+def _require_shares(paths: list[str], counts: list[int], split: str, expected: int) -> None:
+    """Raises: ValueError unless the shards, of `counts` records, have their shares of those that are expected."""
+    for shard, (path, count) in enumerate(zip(paths, counts, strict=True)):
+        due = len(range(shard, expected, len(paths)))
+        if count != due:
+            raise ValueError(f"{path} holds {count} {split} records, not {due} as it should; build the folder again.")
 
 
 def _count(path: str) -> int:
@@ -279,28 +453,38 @@ def _values(example: Example) -> dict[str, list]:
     return {name: values[name] for name in FEATURES}
 
 
-def _add(digest: "hashlib._Hash", value: list) -> None:
-    """Adds a list of bytes, integers or floats, with lengths, so that no two contents give the same bytes."""
-    digest.update(struct.pack("<q", len(value)))
-    if isinstance(value, np.ndarray):
-        digest.update(value.astype("<f4").tobytes())
-        return
-    for item in value:
-        item = item if isinstance(item, bytes) else str(item).encode()
-        digest.update(struct.pack("<q", len(item)))
-        digest.update(item)
+def _told_apart(values: list[list]) -> bytes:
+    """Lists of bytes, integers or floats, with lengths, so that no two contents give the same bytes."""
+    parts = []
+    for value in values:
+        parts.append(NUMBER.pack(len(value)))
+        if isinstance(value, np.ndarray):
+            parts.append(value.astype("<f4").tobytes())
+            continue
+        for item in value:
+            item = item if isinstance(item, bytes) else str(item).encode()
+            parts += (NUMBER.pack(len(item)), item)
+    return b"".join(parts)
+
+
+def _indexed(example: Example, values: dict[str, list], index: places.Index) -> bytes:
+    """The example's record, noted in the index of its shard. values: of `_values`."""
+    data = _serialize(values)
+    sizes = len(example.image), len(values["key"][0]), len(example.mask), 4 * len(values["embeddings"])
+    index.add(data, places.spans_by_size(data, *sizes), len(example.captions), example.class_id)
+    return data
 
 
 def _serialize(values: dict[str, list]) -> bytes:
     import tensorflow as tf
 
-    make = {
-        "string": lambda value: tf.train.Feature(bytes_list=tf.train.BytesList(value=value)),
-        "int64": lambda value: tf.train.Feature(int64_list=tf.train.Int64List(value=value)),
-        "float32": lambda value: tf.train.Feature(float_list=tf.train.FloatList(value=value)),
-    }
-    feature = {name: make[kind](values[name]) for name, (kind, _) in FEATURES.items()}
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+    message = tf.train.Example()
+    feature = message.features.feature
+    for name, (kind, _) in FEATURES.items():
+        of_kind = getattr(feature[name], LISTS[kind])
+        of_kind.SetInParent()  # also where it stays empty
+        of_kind.value.extend(values[name])
+    return message.SerializeToString(deterministic=True)
 
 
 def _example(values: dict[str, object]) -> Example:
@@ -318,3 +502,16 @@ def _example(values: dict[str, object]) -> Example:
         colour=values["colour"].decode("utf-8", "replace"),
         embeddings=flat.reshape(len(captions), -1) if flat.size else None,
     )
+
+
+def parse(serialized: bytes) -> Example:
+    """One example of its record's bytes. Raises: ValueError for bytes that are none."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    try:
+        features = tf.train.Example.FromString(serialized).features.feature
+        values = {name: getattr(features[name], LISTS[kind]).value for name, (kind, _) in FEATURES.items()}
+        return _example({name: value if FEATURES[name][1] else value[0] for name, value in values.items()})
+    except (DecodeError, IndexError) as error:
+        raise ValueError(f"a record is not one of this project's ({error}); build the folder again.") from error

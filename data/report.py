@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from data import inspection
+from simgan_tf.system.commands import escaped
 
 MOST_NAMES = 5  # names of each kind
 LEAK, LABELS, TWICE = "in both splits, so that the test is not fair", "in two classes", "twice in one class"
@@ -19,32 +20,33 @@ class Report:
 
     def title(self, text: str) -> None:
         """What the lines that follow are about."""
-        print(f"\n{text}")
+        print(f"\n{escaped(text)}")
 
     def line(self, text: str) -> None:
         """Something to know."""
-        print(f"  {text}")
+        print(escaped(f"  {text}"))
 
     def problem(self, text: str) -> None:
         """What has to be mended first, as one line."""
         self.problems.append(" ".join(text.split()))
-        print(f"  PROBLEM  {self.problems[-1]}")
+        print(escaped(f"  PROBLEM  {self.problems[-1]}"))
 
     def expected(self, state: str, path: str, remark: str, details: str) -> None:
         """A path of the expected tree. state: "ok", "MISSING", or "--" = not there and not needed."""
         self.incomplete |= state == "MISSING"
-        print(f"  {state:<8} {path}" + (f"  ({remark})" if remark else "") + (f": {details}" if details else ""))
+        said = (f"  ({remark})" if remark else "") + (f": {details}" if details else "")
+        print(escaped(f"  {state:<8} {path}{said}"))
 
     def some(self, title: str, names: Sequence[str]) -> None:
         """How many, and the first few by name."""
-        print(f"  {title}: {len(names):,}")
+        print(escaped(f"  {title}: {len(names):,}"))
         for name in names[:MOST_NAMES]:
-            print(f"      {name}")
+            print(escaped(f"      {name}"))
         if len(names) > MOST_NAMES:
             print(f"      and {len(names) - MOST_NAMES:,} more")
 
-    def pictures(self, all_facts: Iterable[inspection.Facts]) -> None:
-        """Sizes, unusual pictures, and those that cannot be used."""
+    def pictures(self, all_facts: Iterable[inspection.Facts]) -> list[str]:
+        """Sizes, unusual pictures, and those that cannot be used, of which a line each is returned."""
         kinds, sides, refused = defaultdict(list), [], []
         for facts in all_facts:
             if facts.refusal:
@@ -62,7 +64,7 @@ class Report:
             self.some(f"unusual, but usable: {remark}", names)
         if refused:
             self.some("cannot be used", refused)
-            self.problems.append(refused[0] + (f" ({len(refused):,} such pictures)" if len(refused) > 1 else ""))
+        return refused
 
     def same_pictures(self, all_facts: Sequence[inspection.Facts], owners: Sequence[tuple[str, str]]) -> None:
         """Pictures that are there more than once. owners: split and class of each."""

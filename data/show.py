@@ -8,7 +8,6 @@ import os
 import struct
 
 import numpy as np
-import tqdm
 from absl import flags
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,14 +20,13 @@ GAP = 8  # pixels between the cells
 def pick(records_dir: str, split: str, count: int, seed: int) -> list[records.Example]:
     """`count` examples of `split`, or all where there are fewer, drawn by `seed`, in the order of the records.
 
-    Raises: as `records.read_examples`; ValueError for a count under 1.
+    Raises: as `records.open_split`; ValueError for a count under 1.
     """
     if count < 1:
         raise ValueError(f"count={count} must be 1 or more.")
-    total = records.read_info(records_dir)["splits"].get(split, {}).get("images", 0)
-    rows = set(np.random.default_rng(seed).permutation(total)[:count].tolist())
-    examples = tqdm.tqdm(records.read_examples(records_dir, split), total=total, unit="image", delay=2, leave=False)
-    return [example for row, example in enumerate(examples) if row in rows]
+    found = records.open_split(records_dir, split)
+    rows = np.random.default_rng(seed).permutation(len(found.table))[:count]
+    return [records.parse(found.record(row)) for row in np.sort(rows)]
 
 
 def sheet(examples: list[records.Example], columns: int = 4, cell: int = 224, captions: int = 3) -> Image.Image:

@@ -1,47 +1,96 @@
 """Edits a picture by a sentence with a .tflite of run_export.py, as a program on a device does it.
-Needs ai-edge-litert, numpy and Pillow alone, and pillow-heif for HEIC: without TensorFlow, copy this file and
-simgan_tf/carry.py to a board, side by side.
+Needs ai-edge-litert, numpy and Pillow alone, and pillow-heif for HEIC: without TensorFlow, copy this file,
+simgan_tf/carry.py and simgan_tf/text/words.py to a board, side by side.
 
 python -m export.device_example --model=simgan_float16.tflite --image=photo.jpg --text="purple petals" --out=edit.png
 """
 
 import argparse
+import contextlib
 import io
 import json
+import os
 import re
+import stat
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 try:
     from simgan_tf import carry
+    from simgan_tf.text.words import word_list
 except ImportError:  # on a board
     import carry
+    from words import word_list
 
 MAX_PIXELS = 50_000_000  # a larger picture is a mistake or a decompression bomb
 MIN_SIDE, MAX_ASPECT = 8, 40
+MAX_BYTES, MAX_SCANS = 2**28, 100  # of a picture's file; each scan of a JPEG is a pass over all pixels
+MAX_MEMBER, MAX_NUMBER = 2**23, 2**16  # bytes of a file inside the .tflite, and what a size in its contract may be
+BAD_CONTRACT = (KeyError, TypeError, AttributeError, ValueError, RecursionError, RuntimeError, EOFError,
+                zipfile.BadZipFile, zlib.error)  # fmt: skip
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # not all of Pillow's: its EPS runs a program
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # bytes 8 to 11 of such a file
 SMALL = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # A-Z to a-z and nothing else
 
 
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """The file, open for reading. Raises: ValueError for a pipe, a device or a folder, not waiting for it; OSError."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError(f"{path} is no file but a pipe, a device or a folder; give a file.")
+        yield file
+
+
 def read_contract(model: str) -> tuple[dict, list[str]]:
     """What the file says of itself, and its vocabulary in the order of ids. Raises: OSError, ValueError."""
+    contract, vocabulary = unpack_contract(model)
     try:
-        with zipfile.ZipFile(model) as archive:
-            contract = json.loads(archive.read("contract.json"))
-            name = contract["tokens"].get("vocabulary")
-            words = archive.read(name).decode().split("\n")[:-1] if name else []
-            contract["signatures"]["manipulate"], contract["image"]["load_size"]
-    except (KeyError, TypeError, AttributeError, ValueError, zipfile.BadZipFile) as error:
+        return contract, vocabulary.decode().split("\n")[:-1] if vocabulary else []
+    except ValueError as error:
+        raise ValueError(f"{model}: its vocabulary is no text ({error}); give a .tflite of run_export.py.") from None
+
+
+def unpack_contract(model: str) -> tuple[dict, bytes | None]:
+    """The contract inside a .tflite, its types and sizes checked, and its vocabulary file, where it has one.
+
+    Raises: OSError; ValueError for a file without one, or one that no export writes.
+    """
+    try:
+        with opened(model) as file, zipfile.ZipFile(file) as archive:
+            contract = json.loads(_member(archive, "contract.json"))
+            tokens, image, signatures = contract["tokens"], contract["image"], contract["signatures"]
+            name = tokens.get("vocabulary")
+            numbers = [contract["format_version"], image["size"], image["load_size"], tokens["length"],
+                       *(tokens[key] for key in ("padding", "unknown", "end") if key in tokens)]  # fmt: skip
+            for signature in ("embed", "edit", "manipulate"):
+                for tensor in [*signatures[signature]["inputs"].values(), *signatures[signature]["outputs"].values()]:
+                    numbers += tensor["shape"]
+                    str.__len__(tensor["dtype"])
+            if not all(type(number) is int and 0 <= number <= MAX_NUMBER for number in numbers):
+                raise ValueError(f"a size in it is no whole number from 0 to {MAX_NUMBER:,}")
+            if min(image["size"], tokens["length"]) < 1 or not isinstance(tokens.get("alphabet", ""), str):
+                raise ValueError("its pictures or sentences have no size")
+            return contract, _member(archive, name) if name else None
+    except BAD_CONTRACT as error:
         raise ValueError(
-            f"{model} carries no contract with the signature manipulate ({error}); give a .tflite of run_export.py."
+            f"{model} carries no contract that this code knows ({error}); give a .tflite of run_export.py."
         ) from None
-    return contract, words
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    info = archive.getinfo(name)
+    if info.file_size > MAX_MEMBER:
+        raise ValueError(f"{name[:80]} has {info.file_size:,} bytes, over {MAX_MEMBER:,}")
+    return archive.read(info)
 
 
 def tokenise(text: str, tokens: dict, words: list[str]) -> np.ndarray:
@@ -55,10 +104,10 @@ def tokenise(text: str, tokens: dict, words: list[str]) -> np.ndarray:
         ids = [tokens["alphabet"].rfind(chr(byte)) + 1 for byte in found]  # unknown is 0
         known = [i for i, byte in zip(ids, found, strict=True) if byte != ord(" ")]
     elif kind in ("words", "spaces"):
-        small = kind == "words" or tokens["lower_case"]
-        found = re.findall(r"[A-Za-z0-9]+" if kind == "words" else r"[^ \t\n\v\f\r]+", text)
+        small = text.translate(SMALL) if tokens.get("lower_case") else text
+        found = word_list(text) if kind == "words" else re.findall(r"[^ \t\n\v\f\r]+", small)
         numbers = {word: i for i, word in enumerate(words)}
-        ids = known = [numbers.get(word.translate(SMALL) if small else word, unknown) for word in found]
+        ids = known = [numbers.get(word, unknown) for word in found]
     else:
         raise ValueError(f"the model's tokenisation {kind!r} is none of words, spaces, characters; get a newer one.")
     if all(i == unknown for i in known):
@@ -76,8 +125,11 @@ def read_pixels(path: str) -> np.ndarray:
 
     Raises: OSError; ValueError, naming the file, for what is no picture, a damaged, a tiny or an enormous one.
     """
-    with open(path, "rb") as file:
-        data = file.read()
+    with opened(path) as file:
+        data = file.read(MAX_BYTES + 1)
+    scans = data.count(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0
+    if len(data) > MAX_BYTES or scans > MAX_SCANS:
+        raise ValueError(f"{path} has over {MAX_BYTES:,} bytes or {MAX_SCANS} scans; write it anew, smaller.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on large or odd pictures; the size is checked here
@@ -139,13 +191,19 @@ def picture_formats(data: bytes) -> list[str]:
 def eight_bit(picture: Image.Image) -> Image.Image:
     """Grey of 16 or 32 bits, or of floats, in 8 bits; all else as it is. The largest number tells what white is.
 
-    Raises: ValueError for numbers of which none is known to be white.
+    Raises: ValueError for numbers of which none is known to be white, also of 12 bits in 16, which come out black.
     """
     if picture.mode[0] not in "IF":
+        if any(";16" in str(tile[3]) for tile in picture.tile):  # of colours Pillow keeps the upper 8 bits
+            colours = picture.getextrema()[: 3 if picture.mode.startswith("RGB") else 1]
+            if max(high for _, high in colours) < 16:
+                raise ValueError("16 bits a colour of which the upper 4 are empty; save it in 8 bits")
         return picture
     values = np.asarray(picture)
     low, high = float(values.min()), float(values.max())
     deep = picture.format in ("PNG", "PPM") or picture.mode != "I"  # of these, Pillow gives 16 bits
+    if picture.mode != "F" and (0 if deep else 255) < high < 4096:
+        raise ValueError(f"numbers up to {high:g}, as of 12 bits in 16; save it in 8 bits")
     if picture.mode != "F" and 0 <= low and high <= 65535:
         scaled = values >> 8 if deep or high > 255 else values
     elif picture.mode == "F" and 0 <= low and (high <= 1 or 2 < high <= 255):
@@ -160,6 +218,7 @@ def eight_bit(picture: Image.Image) -> Image.Image:
 def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> Image.Image:
     """The picture `image` at its own size, changed to what `text` says. seed: 0 = the mean edit; others, other results.
 
+    Of a model that draws anew, as its contract says: the square that it draws.
     Raises: OSError and ValueError, in one line, for what is wrong with the files or the text.
     """
     contract, words = read_contract(model)
@@ -177,9 +236,14 @@ def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> 
 
     try:
         manipulate = Interpreter(model, num_threads=threads).get_signature_runner("manipulate")
-        edited = edit_in_squares(
-            small, size, lambda x: manipulate(image=np.ascontiguousarray(x)[None], tokens=tokens, **drawn)["edited"][0]
-        )
+
+        def edit_square(x: np.ndarray) -> np.ndarray:
+            return manipulate(image=np.ascontiguousarray(x)[None], tokens=tokens, **drawn)["edited"][0]
+
+        if not contract.get("keeps_picture", True):  # then it draws a square of its own, of the central one
+            top, left = (height - size) // 2, (width - size) // 2
+            return Image.fromarray(edit_square(small[top : top + size, left : left + size]))
+        edited = edit_in_squares(small, size, edit_square)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{model} does not run: {error}; export it again with run_export.py.") from None
     return Image.fromarray(carry.carry(pixels, small / np.float32(127.5) - 1, edited / np.float32(127.5) - 1))
@@ -196,6 +260,12 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
+def one_line(message: str) -> str:
+    """A refusal that a screen can show, whatever stands in a file's name."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))
+    return f"error: {shown[:2000]}"
+
+
 def main() -> None:
     values = parser().parse_args()
     try:
@@ -206,9 +276,11 @@ def main() -> None:
         edited = edit(values.model, values.image, values.text, values.seed, values.threads)
         edited.save(values.out, quality=95)
     except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename}: there is no such file; check the name")
-    except (OSError, ValueError) as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit(one_line(f"{error.filename}: there is no such file; check the name"))
+    except OSError as error:
+        sys.exit(one_line(f"{error.filename}: {error.strerror}" if error.strerror else str(error)))
+    except ValueError as error:
+        sys.exit(one_line(str(error)))
     print(f"wrote {values.out}: {values.image} by {values.model}, {edited.width}x{edited.height} pixels")
 
 

@@ -109,7 +109,7 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
         pictures = f"{PICTURES} smooth random pictures, seed {seed}"
     else:
         split = pipeline.load_split(records_dir, "test")
-        coloured = all(split.colours) and all(split.masks) and len(set(split.colours)) > 1
+        coloured = all(split.colours) and bool(split.masked.all()) and len(set(split.colours)) > 1
         split = split.spread(COLOURED if coloured else PICTURES)
         image = pipeline.evaluation_images(split, config.image_size, config.load_size)
         text, others = _other_captions(split, coloured, seed)

@@ -8,6 +8,7 @@ import re
 from importlib import metadata
 from typing import Any
 
+from export.serving import USUAL, Bounds
 from export.variants import chosen
 from simgan_tf import configs
 from simgan_tf.system import files
@@ -25,19 +26,21 @@ def export(
     variants: list[str] | None = None,
     force: bool = False,
     compute: str = "float32",
+    bounds: Bounds = USUAL,
 ) -> dict[str, Any]:
     """Writes `out_dir` with export.json, saved_model/simgan/<step>/ and .tflite files; returns export.json's content.
 
     Everything is made in a folder beside out_dir, checked there, and then takes the place of out_dir.
     variants: of the .tflite, of `export.variants.VARIANTS`; None = all that records_dir allows. force: keep poor ones.
-    compute: of the SavedModel's convolutions.
-    Raises: ValueError where a format or variant is unknown, out_dir holds something else, a file differs from the live
-    model, or a variant is too poor; FileNotFoundError where the run or its checkpoint is missing. out_dir is then as it
-    was.
+    compute: of the SavedModel's convolutions. bounds: of the pictures that the SavedModel takes.
+    Raises: ValueError where a format or variant is unknown, bounds are too wide, out_dir holds something else, a
+    file differs from the live model, or a variant is too poor; FileNotFoundError where the run or its checkpoint is
+    missing. out_dir is then as it was.
     """
     out_dir = os.path.abspath(out_dir)
     if not formats or not set(formats) <= set(FORMATS):
         raise ValueError(f"formats={','.join(formats)!r} must be one or more of {', '.join(FORMATS)}.")
+    bounds.check()
     variants = chosen(variants, "tflite" in formats, records_dir is not None)
     configs.load(run_dir)  # before TensorFlow starts, so that a wrong folder costs no time
     if records_dir is not None and not os.path.isfile(os.path.join(records_dir, "dataset.json")):
@@ -72,7 +75,7 @@ def export(
                 path = os.path.join(partial, name)
                 os.makedirs(os.path.dirname(path))
                 stage("writing SavedModel")
-                saved_model.write(editor, path, compute)
+                saved_model.write(editor, path, compute, bounds)
                 deployment.write(editor, path)
                 bar.update()
                 stage("checking SavedModel")

@@ -51,7 +51,7 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
         text = list(itertools.islice(itertools.cycle(config.sentences), PICTURES))
         source = f"{PICTURES} smooth random pictures, seed {seed}"
     else:
-        examples = list(itertools.islice(records.read_examples(records_dir, "test"), PICTURES))
+        examples = list(records.first_examples(records_dir, "test", PICTURES))
         image = np.stack(
             [
                 pipeline.centre_crop(

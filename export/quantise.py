@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from litert_quantizer import quantizer
@@ -23,8 +24,8 @@ BITS = 8
 
 def weights_int8(model: bytes) -> bytes:
     """`model` with its weights in int8, a scale a channel, and word vectors in int8, one scale; computed in float32."""
-    tree = schema.ModelT.InitFromPackedBuf(model, 0)
-    recipe = quantizer.Quantizer(bytearray(model))
+    named, tree = _named(model)
+    recipe = quantizer.Quantizer(bytearray(named))
     recipe.add_weight_only_config(".*", "*", BITS)
     return _finish(recipe, tree, {})
 
@@ -34,12 +35,30 @@ def static_int8(model: bytes, samples: str) -> bytes:
 
     The text encoder becomes dynamic int8. samples: as `activation_ranges` takes it.
     """
-    tree = schema.ModelT.InitFromPackedBuf(model, 0)
-    recipe = quantizer.Quantizer(bytearray(model))
+    named, tree = _named(model)
+    recipe = quantizer.Quantizer(bytearray(named))
     recipe.add_dynamic_config(".*", "*", BITS)
     for operation, name in picture_operations(tree):
         recipe.add_static_config(_only(name), operation, BITS, BITS)
     return _finish(recipe, tree, activation_ranges(model, tree, samples))
+
+
+def _named(model: bytes) -> tuple[bytes, schema.ModelT]:
+    """`model` with a name of its own for each tensor, as the quantizer wants it, and the same as a tree.
+
+    TensorFlow 2.15's converter calls the arguments of every WHILE's two graphs arg0, arg1 and so on.
+    """
+    tree, taken, again = schema.ModelT.InitFromPackedBuf(model, 0), set(), False
+    for index, graph in enumerate(tree.subgraphs):
+        for number, tensor in enumerate(graph.tensors):
+            if tensor.name in taken:
+                tensor.name, again = b"%s/%d/%d" % (tensor.name, index, number), True
+            taken.add(tensor.name)
+    if not again:
+        return model, tree
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    return bytes(builder.Output()), tree
 
 
 def _finish(recipe: quantizer.Quantizer, tree: schema.ModelT, ranges: dict[str, dict[str, np.ndarray]]) -> bytes:

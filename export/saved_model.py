@@ -1,4 +1,4 @@
-"""What edits and its text encoder as one SavedModel for TensorFlow Serving: encoded picture and sentence in, PNG out.
+"""What edits and its text encoder as one SavedModel for TensorFlow Serving: picture and sentence in, picture out.
 Knows no run directory's layout, no data and no TFLite; measures nothing, that is serving/checks.py's."""
 
 import functools
@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from export import folding
-from export.serving import carrying, reading
+from export.serving import USUAL, Bounds, carrying, noting, profiles, reading
+from simgan_tf import folding
 from simgan_tf.edit import Editor
 from simgan_tf.methods.step import draw_noise, raw_variables
 from simgan_tf.system.quiet import quiet
@@ -23,12 +23,17 @@ MOST_STEPS = 256  # pictures of all interpolations of a request
 STEPS = 8  # pictures of an interpolation that does not say how many
 
 
-def write(editor: Editor, directory: str, compute: str = "float32") -> folding.Folded:
+def write(
+    editor: Editor, directory: str, compute: str = "float32", bounds: Bounds = USUAL
+) -> folding.Folded:
     """Writes a SavedModel with four signatures to `directory`, which must not exist; gives the network inside it.
 
     serving_default: image_bytes [B] (JPEG, PNG or WebP of any size), text [B] string, seed [B] int32 ([0] if left
-        out; 0 = the mean edit, any other one another edit) -> image_bytes [B], each of its picture's own size: a JPEG
-        of a JPEG, else a PNG. Colour profiles stay behind.
+        out; 0 = the mean edit, any other one another edit) -> image_bytes [B], each of its picture's own size (of a
+        method that draws anew: S x S, of the central square): a JPEG of a JPEG, as coarse as that one (of quality 95
+        where its colours are as fine as its lightness), else a PNG; with the colour profile of a JPEG or PNG. And
+        notes [B] string: what a person should know of the sentence, line by line (words that are not read or not
+        known, negations, rare colours); "" where there is nothing.
     edit: image [B, S, S, 3] float32 in [-1, 1], embedding [B, D] float32, noise [B, Z] float32 (of a method that draws
         any) -> image.
     embed: text [B] -> embedding [B, D] float32.
@@ -37,7 +42,8 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
     B is free, up to reading.MAX_ROWS, and `steps` may add up to MOST_STEPS. What is wrong with a request fails it with
     INVALID_ARGUMENT, naming the row.
 
-    compute: of the generator's convolutions, "float32" or "bfloat16". The vocabulary is an asset, which a text encoder
+    compute: of the generator's convolutions, "float32" or "bfloat16". bounds: of the pictures
+    that it takes. The vocabulary is an asset, which a text encoder
     that reads characters does not need. Only raw variables are tracked, see `raw_module`; the network's weights are
     constants.
     """
@@ -50,25 +56,30 @@ def write(editor: Editor, directory: str, compute: str = "float32") -> folding.F
             editor.text_encoder.vocabulary.save(vocabulary)
             server.table = editor.text_encoder.vocabulary.file_table(vocabulary)
         built = os.path.join(scratch, "built")
-        save(server, built, _signatures(editor, folded, server.table))
+        save(server, built, _signatures(editor, folded, server.table, bounds))
         os.rename(built, directory)  # away from its vocabulary, as every later user has it
     return folded
 
 
 def _signatures(
-    editor: Editor, folded: folding.Folded, table: tf.lookup.StaticHashTable | None
+    editor: Editor, folded: folding.Folded, table: tf.lookup.StaticHashTable | None, bounds: Bounds
 ) -> dict[str, Callable]:
     size, method = editor.config.image_size, editor.method
     dim, noise_size = method.embedding_size, method.noise_size
     no_seed, usual_steps = tf.constant([0]), tf.constant([STEPS])  # tensors become defaults of the signature
 
     def generator(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        return method.edit(image, embedding, noise, network=folded)
+        with tf.device(None):  # on a GPU, where there is one; all else is on the CPU, see `_on_cpu`
+            return method.edit(image, embedding, noise, network=folded)
 
     def phi(name: str, text: tf.Tensor) -> tf.Tensor:
         encoder = editor.text_encoder
         with tf.control_dependencies(_text_checks(encoder, name, text, table)):
             return method.embed(encoder.vocabulary.graph(tf.identity(text), encoder.length, table))
+
+    def seen(pixels: tf.Tensor) -> tf.Tensor:
+        small = reading.small(pixels, size)
+        return small if editor.keeps_picture else reading.square(small, size)
 
     def noise_of(seed: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """[B, Z]: what the command line's edit draws from this seed; zeros for 0."""
@@ -83,14 +94,29 @@ def _signatures(
         with tf.control_dependencies(_row_checks({"image_bytes": image_bytes, "text": text}, seed=seed)):
             image_bytes, text, seed = tf.identity(image_bytes), tf.identity(text), tf.identity(seed)
 
-        def row(pixels: tf.Tensor, code: tf.Tensor, epsilon: tf.Tensor, is_jpeg: tf.Tensor) -> tf.Tensor:
-            small = reading.small(pixels, size)
-            edited = carrying.carry(pixels, small, generator(small[None], code[None], epsilon[None])[0])
-            as_jpeg = functools.partial(tf.io.encode_jpeg, edited, quality=95, chroma_downsampling=False)
-            return tf.cond(is_jpeg, as_jpeg, lambda: tf.io.encode_png(edited))
+        def row(pixels: tf.Tensor, code: tf.Tensor, epsilon: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
+            small = seen(pixels)
+            edited = generator(small[None], code[None], epsilon[None])[0]
+            edited = carrying.carry(pixels, small, edited) if editor.keeps_picture else to_pixels(edited)
 
-        others = phi("text", text), noise_of(seed, tf.size(text)), tf.map_fn(reading.is_jpeg, image_bytes, tf.bool)
-        return {"image_bytes": reading.each(image_bytes, row, tf.TensorSpec([], tf.string), *others)}
+            def jpeg() -> tf.Tensor:
+                quality, fine = profiles.coding_of_jpeg(data)
+                encoded = tf.cond(
+                    fine,  # this operation's quality is fixed, the other's colours are half as fine (4:2:0)
+                    lambda: tf.io.encode_jpeg(edited, quality=95, chroma_downsampling=False),
+                    lambda: tf.raw_ops.EncodeJpegVariableQuality(images=edited, quality=quality),
+                )
+                return profiles.put(encoded, profiles.of_jpeg(data), "jpeg")
+
+            def png() -> tf.Tensor:
+                profile = tf.cond(reading.is_png(data), lambda: profiles.of_png(data), lambda: "")
+                return profiles.put(tf.io.encode_png(edited), profile, "png")
+
+            return tf.cond(reading.is_jpeg(data), jpeg, png)
+
+        others = phi("text", text), noise_of(seed, tf.size(text)), image_bytes
+        made = reading.each(image_bytes, row, tf.TensorSpec([], tf.string), *others, bounds=bounds)
+        return {"image_bytes": made, "notes": noting.of(text, editor.text_encoder, table)}
 
     def edit(image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         given = {"image": (image, [size, size, 3]), "embedding": (embedding, [dim])}
@@ -132,31 +158,52 @@ def _signatures(
         def row(
             pixels: tf.Tensor, first: tf.Tensor, last: tf.Tensor, epsilon: tf.Tensor, count: tf.Tensor
         ) -> tf.Tensor:
-            picture = reading.small(pixels, size)
+            picture = seen(pixels)
             share = tf.linspace(0.0, 1.0, count)[:, None]
             mixed = (1 - share) * first + share * last
             edited = generator(tf.repeat(picture[None], count, 0), mixed, tf.repeat(epsilon[None], count, 0))
             return tf.concat([to_png(edited), tf.fill([longest - count], "")], 0)
 
         spec = tf.TensorSpec([None], tf.string)
-        pictures = reading.each(image_bytes, row, spec, start, end, noise, steps, at_once=1)
+        pictures = reading.each(
+            image_bytes, row, spec, start, end, noise, steps, at_once=1, bounds=bounds
+        )
         return {"png_bytes": pictures}
 
     pictures, texts, numbers = (tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.string, tf.int32))
     floats = tf.float32
     specs = {
-        SIGNATURE: (serve, [pictures, texts, numbers]),
+        SIGNATURE: (_on_cpu(serve), [pictures, texts, numbers]),
         "edit": (edit, [tf.TensorSpec([None, size, size, 3], floats), tf.TensorSpec([None, dim], floats),
                         *([tf.TensorSpec([None, noise_size], floats)] if noise_size else [])]),
-        "embed": (embed, [texts]),
-        "interpolate": (interpolate, [pictures, texts, texts, numbers, numbers]),
+        "embed": (_on_cpu(embed), [texts]),
+        "interpolate": (_on_cpu(interpolate), [pictures, texts, texts, numbers, numbers]),
     }  # fmt: skip
     return {name: tf.function(made, input_signature=spec, autograph=False) for name, (made, spec) in specs.items()}
 
 
+def _on_cpu(function: Callable) -> Callable:
+    """The function with its ops on the CPU, but those that say otherwise.
+
+    Left to itself, TensorFlow may place a loop over strings on a GPU, which cannot hold them.
+    """
+
+    @functools.wraps(function)
+    def pinned(*arguments: tf.Tensor, **named: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.device("CPU:0"):
+            return function(*arguments, **named)
+
+    return pinned
+
+
 def to_png(image: tf.Tensor) -> tf.Tensor:
-    """PNG bytes [B] of images [B, S, S, 3] float32 in [-1, 1], pixels rounded as `pictures.to_pixels` does it."""
-    return tf.io.encode_png(tf.cast(tf.clip_by_value(tf.round((image + 1.0) * 127.5), 0.0, 255.0), tf.uint8))
+    """PNG bytes [B] of images [B, S, S, 3] float32 in [-1, 1]."""
+    return tf.io.encode_png(to_pixels(image))
+
+
+def to_pixels(image: tf.Tensor) -> tf.Tensor:
+    """uint8 pixels of images in [-1, 1], rounded as `pictures.to_pixels` does it."""
+    return tf.cast(tf.clip_by_value(tf.round((image + 1.0) * 127.5), 0.0, 255.0), tf.uint8)
 
 
 def _row_checks(needed: dict[str, tf.Tensor], **optional: tf.Tensor) -> list[tf.Operation]:
@@ -176,13 +223,18 @@ def _text_checks(
 ) -> list[tf.Operation]:
     """Refuses a sentence that is empty, or of which nothing is known to phi, as `TextEncoder.check` does."""
     vocabulary = encoder.vocabulary
+    short = reading.require_rows(
+        tf.strings.length(text) <= reading.MAX_TEXT, f"{name} has over {reading.MAX_TEXT:,} bytes"
+    )
+    with tf.control_dependencies([short]):
+        text = tf.identity(text)
     ids = vocabulary.graph(text, encoder.length, table)
     known = ids > vocabulary.contract["unknown"]  # which is the last of the special ids, of all three kinds
     if isinstance(vocabulary, Characters):  # spaces alone say nothing
         known &= ids != vocabulary.alphabet.rindex(" ") + 1
     empty = reading.require_rows(tf.strings.length(tf.strings.strip(text)) > 0, f"{name} is empty")
     with tf.control_dependencies([empty]):
-        return [empty, reading.require_rows(
+        return [short, empty, reading.require_rows(
             tf.reduce_any(tf.identity(known), axis=1), f"no word of {name} is known to this model"
         )]  # fmt: skip
 

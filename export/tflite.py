@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from export import compact, saved_model, variants
+from export import compact, device_example, saved_model, variants
 from simgan_tf.edit import Editor
 from simgan_tf.text import notes, tokens
 from simgan_tf.text.released_tokens import Characters, Dictionary, from_contract
@@ -131,9 +131,14 @@ def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
     embedding = tensor("float32", method.embedding_size)
     noise = {"noise": tensor("float32", method.noise_size)} if method.noise_size else {}
     tokens = tensor("int32", encoder.length)
+    whole = ("edit it in size x size squares along the longer side, at even distances from multiples of 4, later ones "
+             "fading in where two overlap; carry the change up to the picture's own size, see simgan_tf/carry.py"
+             if editor.keeps_picture else
+             "edit its central size x size square, which is the result: the model draws the picture anew")  # fmt: skip
     return {
         "format_version": 1,
         "method": config.method,
+        "keeps_picture": editor.keeps_picture,
         "step": editor.step,
         "variant": variant,
         "quantisation": variants.VARIANTS[variant],
@@ -141,9 +146,7 @@ def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
             "size": config.image_size,
             "load_size": config.load_size,
             "preparation": "scale the whole picture, RGB, bilinear with antialiasing, so that its shorter side is size "
-                           "and both are multiples of 4; edit it in size x size squares along the longer side, at even "
-                           "distances from multiples of 4, later ones fading in where two overlap; carry the change up "
-                           "to the picture's own size, see simgan_tf/carry.py",
+                           f"and both are multiples of 4; {whole}",
             "range": [-1.0, 1.0],
             "from_pixels": "image = pixels / 127.5 - 1",
             "to_pixels": "pixels = min(255, max(0, round((edited + 1) * 127.5)))",
@@ -167,12 +170,9 @@ def contract(editor: Editor, variant: str = "float32") -> dict[str, Any]:
 
 def read_contract(path: str) -> tuple[dict[str, Any], tokens.Vocabulary | Dictionary | Characters]:
     """Contract and maker of tokens from inside a .tflite. Raises: ValueError where the file carries none."""
-    try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as scratch:
-            facts = json.loads(archive.read(CONTRACT))
-            name = facts["tokens"].get("vocabulary")
-            return facts, from_contract(facts["tokens"], name and archive.extract(name, scratch))
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} carries no {CONTRACT} with its {VOCABULARY} ({error}); export it with run_export.py"
-        ) from None
+    facts, vocabulary = device_example.unpack_contract(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        name = os.path.join(scratch, VOCABULARY)
+        with open(name, "wb") as file:
+            file.write(vocabulary or b"")
+        return facts, from_contract(facts["tokens"], name if vocabulary is not None else None)

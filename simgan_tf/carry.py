@@ -8,6 +8,10 @@ import numpy as np
 SMOOTH = 1  # small pixels, radius of the mean that both small pictures go through before they are compared
 RADIUS = 2  # small pixels, of the window in which one change of colours is fitted
 EPSILON = 1e-3  # of a channel's variance in [-1, 1]: what varies less (4 of 255) is noise and fits nothing
+GAIN = 2.0  # most by which the fitted contrast of a window is raised, or lowered, to stay what it was
+GAIN_OF_ALL = 1.25  # and after that the contrast of the whole picture's finest detail
+EVEN = 1e-9  # mean square, in [-1, 1], of detail too small to be one
+REST = 0.5  # of what the rules leave of the edit, given back in its smooth part; all of it would bring fringes back
 LEAST = 8  # pixels, of a side of a box, as of any picture
 FEATHER = 1 / 8  # of a box's shorter side, along which an edited part fades into its photograph
 
@@ -24,12 +28,12 @@ def small_size(height: int, width: int, size: int) -> tuple[int, int]:
     return h, w
 
 
-def carry(photo: np.ndarray, small: np.ndarray, edited: np.ndarray) -> np.ndarray:
+def carry(photo: np.ndarray, small: np.ndarray, edited: np.ndarray, strength: float = 1.0) -> np.ndarray:
     """The edited photograph, [H, W, 3] uint8: its own detail in the colours that the generator gave the small one.
 
     photo: [H, W, 3] uint8.   small, edited: [h, w, 3] float32 in [-1, 1], the photograph as the generator saw it,
     which is all of it, and what it made of that.   Of any sizes; an edit that changes nothing gives the photograph.
-    small + s (edited - small) as `edited` gives s of the change, exactly.
+    strength: how much of the change, 0 to 1.
     Memory beside the two photographs: 550 bytes a small pixel and a few rows.
     Raises: ValueError for other shapes or types, or where `edited` is not finite.
     """
@@ -39,7 +43,7 @@ def carry(photo: np.ndarray, small: np.ndarray, edited: np.ndarray) -> np.ndarra
         raise ValueError(f"small is {small.shape}, edited {edited.shape}; both must be [h, w, 3].")
     if not (np.isfinite(small).all() and np.isfinite(edited).all()):
         raise ValueError("small or edited has values that are not finite: the model gave no picture.")
-    return apply(photo, fit(small, edited))
+    return apply(photo, np.float32(strength) * fit(small, edited))
 
 
 def fit(
@@ -50,19 +54,42 @@ def fit(
     What changes about a colour x in [-1, 1] is  d(x) = x A + b.  In each window of 2 radius + 1 pixels
         A = (cov(x, x) + epsilon 1)^-1 cov(x, d),   b = mean(d) - mean(x) A,   d = edited - small,
     and a pixel gets the mean A and b of the windows that it is in. Windows end at the picture's edges.
+    The generator's own blur, and even colours where there were veins, would be fitted as less contrast. So 1 + A is
+    multiplied by g = 1 / r, within 1 / GAIN to GAIN, with the contrast's ratio
+        r = (tr (1 + A)' C (1 + A) / tr C)^0.5,   C = cov(x, x) + epsilon 1,
+    and b follows, so that a window's mean colour stays the edit's. Means of windows lose some of that again; so all
+    1 + A are multiplied once more by one number, within 1 / GAIN_OF_ALL to GAIN_OF_ALL, that gives the small picture's
+    finest detail, x - mean(x), its old root mean square. Last, b takes REST of the mean of what d(x) leaves of d.
     Source: He et al., Guided Image Filtering (2013), Eq. 14-16, and Fast Guided Filter (2015) for the low resolution.
     Differs: the change is fitted, not the edited picture, so that where nothing can be fitted the photograph's detail
-    stays as it is, not flat; both pictures go through a mean of 2 smooth + 1 pixels first: the generator blurs, which
-    would be fitted as less contrast, and it leaves patterns of a pixel or two.
+    stays as it is, not flat; both pictures go through a mean of 2 smooth + 1 pixels first, since the generator leaves
+    patterns of a pixel or two; the contrast is kept; and the edit is met more closely.
     """
-    x, d = small.astype(np.float64), edited.astype(np.float64) - small
-    x, d = _mean(x, smooth), _mean(d, smooth)
+    small = small.astype(np.float64)
+    change = edited - small
+    x, d = _mean(small, smooth), _mean(change, smooth)
     mean_x, mean_d = _mean(x, radius), _mean(d, radius)
     cov_xx = _mean(x[..., :, None] * x[..., None, :], radius) - mean_x[..., :, None] * mean_x[..., None, :]
     cov_xd = _mean(x[..., :, None] * d[..., None, :], radius) - mean_x[..., :, None] * mean_d[..., None, :]
-    slopes = np.linalg.solve(cov_xx + epsilon * np.eye(3), cov_xd)  # [h, w, 3, 3]
-    offsets = mean_d[..., None, :] - mean_x[..., None, :] @ slopes  # [h, w, 1, 3]
-    return _mean(np.concatenate([slopes, offsets], axis=2), radius).astype(np.float32)
+    cov_xx += epsilon * np.eye(3)
+    whole = np.linalg.solve(cov_xx, cov_xd) + np.eye(3)  # 1 + A, [h, w, 3, 3]
+    ratio = np.sqrt(((cov_xx @ whole) * whole).sum((2, 3)) / np.trace(cov_xx, axis1=2, axis2=3))
+    whole *= np.clip(1 / np.maximum(ratio, 1e-6), 1 / GAIN, GAIN)[..., None, None]
+    slopes = _mean(whole - np.eye(3), radius)
+    offsets = _mean(mean_d - _times(mean_x, whole - np.eye(3)), radius)
+
+    made = small + _times(small, slopes) + offsets
+    detail, new_detail = small - _mean(small, SMOOTH), made - _mean(made, SMOOTH)
+    gain = np.sqrt((np.mean(detail**2) + EVEN) / (np.mean(new_detail**2) + EVEN))
+    more = (np.clip(gain, 1 / GAIN_OF_ALL, GAIN_OF_ALL) - 1) * (slopes + np.eye(3))
+    slopes, offsets = slopes + more, offsets - _times(_mean(small, SMOOTH), more)
+    offsets += REST * _mean(change - _times(small, slopes) - offsets, SMOOTH)
+    return np.concatenate([slopes, offsets[..., None, :]], axis=2).astype(np.float32)
+
+
+def _times(colours: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """x A at every pixel: [h, w, 3] of [h, w, 3] and [h, w, 3, 3]."""
+    return (colours[..., None, :] @ slopes)[..., 0, :]
 
 
 def apply(photo: np.ndarray, maps: np.ndarray) -> np.ndarray:

@@ -1,9 +1,15 @@
 """Checkpoints of a run directory: written whole or not at all, checked when they are read, kept by number."""
 
+import contextlib
+import glob
+import math
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -12,6 +18,7 @@ from simgan_tf.system.files import sync, write_text
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
+SPARE = 2**26  # numbers, 256 MB
 HALF = (tf.float16, tf.float32)  # type in the file, of a variable: export.pack stores float32 in half the bytes
 # What TensorFlow raises for missing, cut and changed files; a checksum that fails is a bare OpError.
 DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
@@ -56,6 +63,44 @@ def latest_checkpoint(run_dir: str) -> str:
     if not existing:
         raise FileNotFoundError(f"{run_dir!r} has no checkpoint yet: train it with run_train.py first.")
     return path_of(run_dir, existing[-1])
+
+
+@contextlib.contextmanager
+def networks_of(run_dir: str) -> Iterator[None]:
+    """Within, Keras builds networks that may belong to the newest checkpoint of `run_dir`, and refuses larger ones.
+
+    A stranger's config.json may ask for a network of terabytes: its weights are counted before each takes memory. A
+    packed model's checkpoint lacks the networks that only train, so that four times what it holds is allowed, and
+    SPARE numbers anyhow.
+    Raises: ValueError, within, for more.
+    """
+    paths = glob.glob(glob.escape(os.path.join(run_dir, FOLDER)) + "/*.data-*")
+    stats = [os.stat(path) for path in paths]
+    sizes = [min(stat.st_size, getattr(stat, "st_blocks", stat.st_size) * 512) for stat in stats]  # holes do not count
+    most = SPARE + 4 * (max(sizes, default=0) // 2)  # float16 takes 2 bytes
+    left, plain = most, keras.layers.Layer.add_weight
+
+    def counted(layer: keras.layers.Layer, *given: Any, **options: Any) -> Any:
+        nonlocal left
+        # Keras 2 has a name before the shape, where they are not named.
+        shape = options.get("shape") or next((value for value in given if isinstance(value, tuple | list)), ())
+        left -= math.prod(shape)
+        if left < 0:
+            raise ValueError("too large")
+        return plain(layer, *given, **options)
+
+    keras.layers.Layer.add_weight = counted
+    try:
+        yield
+    except ValueError:
+        if left >= 0:
+            raise
+        raise ValueError(  # in Keras' own, several lines say which layer it was
+            f"{run_dir}: its config.json or encoder.json asks for networks of over {most:,} numbers, more than its "
+            "checkpoint can hold; copy the whole folder again."
+        ) from None
+    finally:
+        keras.layers.Layer.add_weight = plain
 
 
 def parts_of(path: str) -> set[str]:
@@ -199,6 +244,10 @@ def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
             f"{'; ...' if differing[2:] else ''}): choose another --run_dir, or give the flags it was trained with."
         )
     values = [reader.get_tensor(name) for name in wanted]
+    broken = [name for name, value in zip(wanted, values, strict=True)
+              if value.dtype.kind == "f" and not np.isfinite(value).all()]  # fmt: skip
+    if broken:
+        raise ValueError(f"{path} holds values that are not finite ({_describe(broken[0])}): copy it again.")
     for variable, value in zip(wanted.values(), values, strict=True):
         variable.assign(value.astype(variable.dtype.as_numpy_dtype) if value.dtype == np.float16 else value)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")  # of an edited photograph
-MEANT = {"flowers": "flowers128"}  # by a name without a size: the best that fits a phone and a browser
+MEANT = {"flowers": "flowers256"}  # by a name without a size: the best
 PRETRAINED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained")
 
 
@@ -91,7 +91,7 @@ class Editor:
         editor(Image.open("rose.jpg"), "this flower has purple petals").save("edit.png")
 
     config, method, text_encoder (of any kind, see simgan_tf.text.encoders): as trained. step: of the checkpoint.
-    facts: what else config.json says.
+    keeps_picture: of the method, see simgan_tf/methods/__init__.py. facts: what else config.json says.
     """
 
     def __init__(self, model: str, text_encoder: "TextEncoder | None" = None, step: int | None = None) -> None:
@@ -116,12 +116,15 @@ class Editor:
         from simgan_tf import checkpoints, methods
         from simgan_tf.text import encoders
 
-        self.text_encoder = text_encoder or encoders.load(folder)
+        with checkpoints.networks_of(run_dir):
+            self.text_encoder = text_encoder or encoders.load(folder)
         if self.facts.get("text_encoder") != self.text_encoder.fingerprint:
             raise ValueError(
                 f"{run_dir}/text_encoder is not the one this run was trained with; put the old one back or train anew."
             )
-        self.method = methods.build(self.config, self.text_encoder)
+        with checkpoints.networks_of(run_dir):
+            self.method = methods.build(self.config, self.text_encoder)
+        self.keeps_picture: bool = getattr(self.method, "keeps_picture", True)
         parts = {self.method.part: self.method.variables()[self.method.part]}
         if step is None:
             self.step = checkpoints.restore_parts(run_dir, parts)
@@ -139,6 +142,7 @@ class Editor:
     ) -> "Image.Image | np.ndarray":
         """The whole picture at its own size, changed to what `text` says: a Pillow picture, or pixels of pixels.
 
+        Of a method that does not keep the picture: the square of the trained size that it draws anew.
         picture: a path, a Pillow picture, or pixels [H, W, 3] uint8. seed: 0 = the mean edit, each other number gives
         another one. strength: 0 = the picture itself, 1 = the whole change. box: x, y, width, height of the part that
         is edited, in pixels; it fades into the rest.
@@ -154,7 +158,8 @@ class Editor:
         pixels = self.edit_pixels(source, embedding, self.noise(2, seed)[1 if seed else 0], strength, box)
         if isinstance(picture, np.ndarray):
             return pixels
-        whole = pixels if source.alpha is None else np.dstack([pixels, source.alpha])
+        carried = source.alpha is not None and self.keeps_picture
+        whole = np.dstack([pixels, source.alpha]) if carried else pixels
         edited = Image.fromarray(whole)
         if source.icc_profile:
             edited.info["icc_profile"] = source.icc_profile
@@ -172,16 +177,27 @@ class Editor:
 
         The network edits the photograph scaled so that its shorter side is the trained size; `carry` brings the change
         up to all pixels. embedding: [D] float32. noise: [Z] float32.
+        Of a method that does not keep the picture: [S, S, 3], what it draws of the central square, which takes no box.
         """
         from simgan_tf import carry
 
         pixels, seen = source.pixels, source.seen
+        if not self.keeps_picture:
+            if box is not None:
+                raise ValueError(
+                    f"{self.config.method} draws the whole picture anew, not a part of it; leave the box out."
+                )
+            from simgan_tf.system import pictures
+
+            small = central_square(small_picture(seen, self.config.image_size))
+            edited = self._edit(small, [embedding], noise[None])[0]
+            return pictures.to_pixels(small + strength * (edited - small))
         if box is not None:
             x, y, width, height = carry.require_box(pixels, box)
             pixels, seen = (each[y : y + height, x : x + width] for each in (pixels, seen))
         small = small_picture(seen, self.config.image_size)
         edited = self._edit(small, [embedding], noise[None])[0]
-        result = carry.carry(pixels, small, small + strength * (edited - small))
+        result = carry.carry(pixels, small, edited, strength)
         return result if box is None else carry.put_back(source.pixels, result, box)
 
     def read(self, picture: "Image.Image | np.ndarray | str") -> "np.ndarray":
@@ -263,6 +279,14 @@ def small_picture(pixels: "np.ndarray", size: int) -> "np.ndarray":
     height, width = carry.small_size(*pixels.shape[:2], size)
     scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(scaled) / np.float32(127.5) - 1
+
+
+def central_square(small: "np.ndarray") -> "np.ndarray":
+    """The central square of a small picture [h, w, 3], which a method that draws anew is given."""
+    height, width = small.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return small[top : top + side, left : left + side]
 
 
 def define_flags() -> None:

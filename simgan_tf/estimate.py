@@ -119,8 +119,9 @@ def report(
     image = tf.TensorSpec([1, *batch["image"].shape[1:]])
     code, noise = tf.TensorSpec([1, method.embedding_size]), tf.TensorSpec([1, method.noise_size])
     edit = multiply_adds(_traced(method.edit, image, code, noise))
-    step = tf.Variable(0, dtype=tf.int64)
-    graph = _traced(lambda batch, step: method.update(method.prepare(batch, step), False), batch, step)
+    step = tf.Variable(done, dtype=tf.int64)
+    stage = steps_of.stage_of(method, done)
+    graph = _traced(lambda batch, step: method.update(method.prepare(batch, step, *stage), False, *stage), batch, step)
     work = multiply_adds(graph)
     lines.append(f"an edit: {edit / 1e9:.3g} GMAC a picture")
     lines.append(f"a step: {work / 1e9:.4g} GMAC on {config.batch_size} pictures, forward and backward")
@@ -135,7 +136,7 @@ def report(
     lines.append(
         f"memory: about {(state + tensors) / 2**30:.2g} GB on one device: {state / 2**30:.2g} of weights and "
         f"optimizers, {tensors / 2**30:.2g} of a step's tensors (alive at once when its operations run one by one as "
-        "they are written; no workspace), beside TensorFlow and the encoded pictures"
+        "they are written; no workspace), beside TensorFlow"
     )
 
     peak = matrix_peak(tf.as_dtype(config.precision.removeprefix("mixed_")))
@@ -145,10 +146,12 @@ def report(
         durations, train_step = [], steps_of.train_step(method)
         for _ in range(TIMED + 1):
             start = time.perf_counter()
-            float(train_step(batch, step)["g_loss"])
+            float(next(iter(train_step(batch, step).values())))
             batch = next(batches)
             durations.append(time.perf_counter() - start)
         seconds, how = min(durations[1:]), f"the best of {TIMED} steps run here on one device"
+    if stage:
+        how += f", all as in step {done:,}, though this method trains other networks later"
     lines.append(f"time: about {max(0, steps - done) * seconds / 3600:.2g} hours: {seconds:.3g} s a step, {how}")
     lines.append("nothing was written")
     return "\n".join(lines)

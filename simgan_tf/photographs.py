@@ -1,6 +1,7 @@
 """Photographs in, edited photographs out, at their own size: what the command simgan_tf.edit does with its flags.
 Plans all names before a model is loaded; one bad file does not stop the others."""
 
+import collections
 import dataclasses
 import glob
 import os
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 STILL, MOVING = (".jpg", ".jpeg", ".png", ".webp"), (".webp", ".gif")
 PICTURES = (*STILL, ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif", ".heic", ".heif")  # looked for in a folder
+MAX_TEXTS = 2**20  # bytes of a file of sentences
 MILLISECONDS = 200  # of one picture of a moving one; the first and last stay four times as long
 LARGEST_MOVING = 1024  # pixels, longer side of a moving picture
 CELL = 256  # pixels, longer side of a picture of the contact sheet
@@ -58,9 +60,12 @@ def sentences(texts: Sequence[str], path: str | None) -> tuple[str, ...]:
     """The sentences of --text and of the lines of a file. Raises: ValueError for none; OSError, UnicodeDecodeError."""
     lines: list[str] = list(texts)
     if path is not None:
+        with files.open_regular(path) as file:
+            data = file.read(MAX_TEXTS + 1)
+        if len(data) > MAX_TEXTS:
+            raise ValueError(f"--texts={path} has over {MAX_TEXTS:,} bytes; give a file with one sentence a line.")
         try:
-            with open(path, encoding="utf-8-sig") as file:
-                lines += [line.strip() for line in file if line.strip()]
+            lines += [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError:
             raise ValueError(f"--texts={path} is no text in UTF-8; save it as such.") from None
     if not lines:
@@ -113,9 +118,9 @@ def plan(wanted: Wanted) -> list[Job]:
             outs = (out,) if count == 1 else tuple(f"{start}-{i}{end}" for i in range(1, count + 1))
             jobs.append(Job(image, text, outs))
     written = [os.path.abspath(out) for job in jobs for out in job.outs]
-    for path in written:
-        if written.count(path) > 1:
-            raise ValueError(f"{path} would be written twice: two photographs have that name; give them apart.")
+    if len(set(written)) < len(written):
+        path = collections.Counter(written).most_common(1)[0][0]
+        raise ValueError(f"{path} would be written twice: two photographs have that name; give them apart.")
     sources = {os.path.abspath(image) for image in images}
     if hit := sources & set(written):
         raise ValueError(f"{min(hit)} would be written over: choose another --out.")
@@ -147,6 +152,14 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
         editor.text_encoder.check(text)
         for line in notes.notes(text, editor.text_encoder):
             print(line)
+    size = wanted.size if editor.keeps_picture else "model"
+    if not editor.keeps_picture:
+        if wanted.box is not None:
+            raise ValueError(
+                f"--box: {editor.config.method} draws the whole picture anew, not a part of it; leave it out."
+            )
+        side = editor.config.image_size
+        print(f"{editor.config.method} draws anew: each edit is its own square of {side}x{side}, of the central square")
     bad, written, rows = 0, 0, []
     with tqdm(total=len(jobs), unit="edit", desc="editing", delay=2, leave=False, disable=len(jobs) < 2) as bar:
         for job in jobs:
@@ -157,10 +170,10 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
                     _write_moving(edits, job.outs[0])
                 else:
                     for pixels, out in zip(edits, job.outs, strict=True):
-                        _write(source, pixels, out, wanted.size)
+                        _write(source, pixels, out, size)
                 written += len(job.outs)
                 if wanted.sheet is not None:
-                    alpha = source.alpha if wanted.size == "own" else None
+                    alpha = source.alpha if size == "own" else None
                     looks = [dataclasses.replace(source, pixels=pixels, alpha=alpha).seen for pixels in edits]
                     rows.append((job, [_thumbnail(pixels) for pixels in (source.seen, *looks)]))
             except (ValueError, OSError) as error:

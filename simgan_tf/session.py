@@ -5,7 +5,9 @@ import contextlib
 import dataclasses
 import json
 import os
+import tempfile
 import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from simgan_tf import configs
@@ -13,6 +15,8 @@ from simgan_tf.configs.base import Base
 from simgan_tf.system import commands
 
 if TYPE_CHECKING:
+    from data import pipeline
+    from simgan_tf.text.captions import Rows
     from simgan_tf.text.encoders import TextEncoder
 
 
@@ -66,6 +70,7 @@ def train(
     from data import pipeline, records
     from simgan_tf import checkpoints, estimate, methods, training
     from simgan_tf.evaluation import figures
+    from simgan_tf.text import shown
     from simgan_tf.text.recorded import Recorded, require_same
 
     info = records.read_info(records_dir)
@@ -74,32 +79,24 @@ def train(
     if len(split) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size} is above the {len(split)} training pictures; lower it.")
     test = pipeline.load_split(records_dir, "test")
-    captions = [caption for of_picture in split.captions for caption in of_picture]
-    if encoder is None:
-        encoder = Recorded(info, [split, test])
-        embeddings, tokens = split.embeddings, None
-        sentences = [captions[0] for captions in test.spread(len(config.sentences)).captions]
+    # The sheet shows test pictures at even distances in key order, never picked.
+    spread, recorded = test.spread(6), encoder is None
+    if recorded:
+        asked = test.spread(len(config.sentences))
+        encoder, sentences = Recorded(info, [asked, spread]), [captions[0] for captions in asked.captions]
         print(f"no text encoder: training on the {encoder.dim}-dimensional embeddings of the records ({encoder.name})")
     else:
         if info["embeddings"]:
             require_same(encoder, info, split)
-        embeddings = split.embeddings if info["embeddings"] else encoder.encode(captions)
-        tokens, sentences = encoder.tokens(captions), list(config.sentences)
-
-    def batches(step: int) -> tf.data.Dataset:
-        return pipeline.training_batches(
-            split,
-            embeddings,
-            tokens,
-            image_size=config.image_size,
-            load_size=config.load_size,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            start_step=step,
-            flip=config.flip,
-            rotate_degrees=config.rotate_degrees,
-            captions_averaged=config.captions_averaged,
-        )
+        if info["dataset"] == "folder" and config.sentences == configs.presets()[preset].sentences:
+            # The preset's are of flowers or birds. Of any other subject the set's own captions say what can be asked.
+            captions = (text for texts in split.captions for text in texts)
+            config = dataclasses.replace(config, sentences=shown.drawn(captions, encoder, len(config.sentences)))
+            print(f"--sentences not given: the sheets ask for captions of this set, such as {config.sentences[0]!r}")
+        sentences = list(config.sentences)
+        for text in sentences:
+            if unknown := encoder.unknown_words(text):
+                print(f"--sentences: the text encoder does not know {', '.join(unknown)} of {text!r}")
 
     facts = {name: info[name] for name in ("dataset", "fingerprint", "splits")}
     init_from = os.path.abspath(init_from) if init_from else ""
@@ -109,6 +106,32 @@ def train(
         f"configuration {digest:08x}, records {info['fingerprint']}, text encoder {encoder.fingerprint}, "
         f"init_from {init_from!r}"
     )
+
+    tokens, embeddings = None, split.embeddings
+    if not recorded:
+        tokens, vectors = _captions(run_dir, encoder, split, info, replicas, keep=not dry_run)
+        embeddings = embeddings if info["embeddings"] else vectors
+
+    def batches(step: int) -> Iterator[dict[str, tf.Tensor]]:
+        try:
+            yield from pipeline.training_batches(
+                split,
+                embeddings,
+                tokens,
+                image_size=config.image_size,
+                load_size=config.load_size,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                start_step=step,
+                flip=config.flip,
+                rotate_degrees=config.rotate_degrees,
+                captions_averaged=config.captions_averaged,
+                share=replicas.share(config.batch_size),
+            )
+        except tf.errors.OpError:
+            if split.damage:  # TensorFlow wraps the line in the story of its graph
+                raise ValueError(split.damage) from None
+            raise
 
     keras.utils.set_random_seed(config.seed)  # initial weights
     with replicas.scope():
@@ -124,8 +147,6 @@ def train(
         print(estimate.report(method, configs.presets()[preset], preset, batches(done), len(split), steps, done))
         return True
 
-    # The sheet shows test pictures at even distances in key order, never picked.
-    spread = test.spread(6)
     sources = pipeline.evaluation_images(spread, config.image_size, config.load_size)
 
     def draw_sheet() -> Image.Image:
@@ -144,6 +165,25 @@ def train(
             method, batches, config, run_dir, len(split), draw_sheet, replicas=replicas, profile=profile
         )
     return reached >= steps
+
+
+def _captions(
+    run_dir: str, encoder: "TextEncoder", split: "pipeline.Split", info: dict[str, Any], replicas: Any, keep: bool
+) -> "tuple[Rows, Rows | None]":
+    """`captions.captions_of` the training pictures, beside run_dir, or, without `keep`, in files that end with this
+    process. The chief computes, the others find it done."""
+    from simgan_tf.text import captions
+
+    options = encoder, split, info["splits"]["train"]["fingerprint"], not info["embeddings"]
+    if not keep:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            return captions.captions_of(folder, *options)
+    found = None
+    for turn in (True, False):
+        if replicas.chief == turn:
+            found = captions.captions_of(f"{run_dir.rstrip(os.sep)}.phi", *options)
+        replicas.any(False)
+    return found
 
 
 def encoder_of(run_dir: str, path: str, from_records: bool) -> "TextEncoder | None":

@@ -59,6 +59,19 @@ class Replicas:
                 f"{max(1, round(batch_size / self.count)) * self.count}, or --strategy=none."
             )
 
+    def share(self, batch_size: int) -> tuple[int, int] | None:
+        """First row and number of rows of a batch that this process' devices train on; None = all of it.
+
+        Replicas are numbered process by process, the chief's first, and each process has as many.
+        """
+        if self.alone:
+            return None
+        resolver = self.strategy.cluster_resolver
+        jobs = resolver.cluster_spec().as_dict()
+        before = len(jobs.get("chief", [])) if resolver.task_type == "worker" else 0
+        rows = batch_size // sum(len(jobs.get(job, [])) for job in ("chief", "worker"))
+        return (before + resolver.task_id) * rows, rows
+
     def scope(self) -> contextlib.AbstractContextManager:
         """Inside, variables are made on every replica."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()

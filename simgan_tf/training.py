@@ -97,6 +97,11 @@ def start_from(run_dir: str, method: Any) -> int:
     networks.
     """
     other, _ = configs.load(run_dir)
+    if other.method != method.config.method:
+        raise ValueError(
+            f"{run_dir!r} is a run of {other.method}, whose networks are not those of {method.config.method}: choose "
+            "another --init_from, or none."
+        )
     own = method.variables()
     lent = method.lent_by(other, checkpoints.parts_of(checkpoints.latest_checkpoint(run_dir)))
     step = checkpoints.restore_parts(run_dir, {their_part: own[own_part] for own_part, their_part in lent.items()})
@@ -320,6 +325,6 @@ def _forget_after(metrics: str, step: int) -> None:
             try:
                 if json.loads(line)["step"] <= step:
                     kept_lines.append(line)
-            except json.JSONDecodeError:
+            except (ValueError, TypeError, KeyError, RecursionError):  # half a line, or no row of ours
                 break
     files.write_text(metrics, "".join(kept_lines))

@@ -113,6 +113,14 @@ class Browser:
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale,
                       mobile=mobile)  # fmt: skip
 
+    def scheme(self, name: str) -> None:
+        """Whether the person likes pages "light" or "dark"."""
+        self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": name}])
+
+    def downloads(self, folder: str) -> None:
+        """Where files are saved from now on."""
+        self.devtools("Browser.setDownloadBehavior", behavior="allow", downloadPath=folder)
+
     def quit(self) -> None:
         self._call("DELETE", "")
 

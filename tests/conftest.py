@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data import demo
 from export.web import litert
+from simgan_tf import keras2
 from simgan_tf.configs.simgan import Config
 from tests.tiny import TINY, TINY_FLAGS, make_run, random_batch, run, vse_encoder
 
@@ -19,6 +20,11 @@ for _name in ("no_proxy", "NO_PROXY"):  # the tests' own servers are asked direc
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
     parser.addoption("--ci", action="store_true", help="also run the slow tests that are marked ci")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if keras2.KERAS_2:  # its own way to draw seeds
+        config.addinivalue_line("filterwarnings", "ignore:non-integer arguments to randrange:DeprecationWarning")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

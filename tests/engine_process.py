@@ -1,6 +1,6 @@
 """Trainings that need a process of their own, for tests/test_engine.py: several devices, several workers, many kills.
 
-python -m tests.engine_process mirrored|worker|killed RUN_DIR ...
+python -m tests.engine_process mirrored|method_mirrored|worker|stored|killed RUN_DIR ...
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from simgan_tf import checkpoints, layers, methods, strategy, training
-from tests.tiny import TINY, phi, random_batch
+from tests.tiny import TINIES, TINY, own_name, phi, random_batch
 
 IMAGES = 8  # two steps an epoch
 # A large epsilon keeps Adam's steps smooth in the gradients: rounding stays rounding.
@@ -32,20 +32,41 @@ def batches(step):
         step += 1
 
 
-def train(run_dir, config=CONFIG, replicas=None):
+def train(run_dir, config=CONFIG, replicas=None, batches=batches):
     replicas, encoder = replicas or strategy.Replicas(), phi()
     keras.utils.set_random_seed(config.seed)  # after the encoder, which draws too
     with replicas.scope():
         method = methods.build(config, encoder, IMAGES // config.batch_size)
+        # With shifts of 0 the means of a norm behind a norm are 0 as well, and what is compared is their rounding; and
+        # half of the activations stand at the kink of ReLU's.
+        for variables in method.variables().values():
+            for i, variable in enumerate(variables):
+                if own_name(variable) == "beta":
+                    variable.assign(tf.random.stateless_uniform(variable.shape, [0, i], 0.5, 1.0))
     training.train(method, batches, config, run_dir, IMAGES, replicas=replicas)
     return method
 
 
-def mirrored(run_dir):
-    """Three steps on two logical CPU devices; then batch norm against numpy."""
+def train_on_batches(run_dir, name, replicas=None):
+    """Three steps of a method's tiny configuration, with an average and an epsilon as in CONFIG."""
+    config = dataclasses.replace(TINIES[name], steps=3, ema_decay=0.9, adam_epsilon=1e-2, checkpoint_every=3)
+    return train(run_dir, config, replicas)
+
+
+def two_devices():
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    replicas = strategy.choose("mirrored")
+    return strategy.choose("mirrored")
+
+
+def method_mirrored(run_dir, name):
+    """`train_on_batches` on two logical CPU devices."""
+    train_on_batches(run_dir, name, two_devices())
+
+
+def mirrored(run_dir):
+    """Three steps on two logical CPU devices; then batch norm against numpy."""
+    replicas = two_devices()
     assert (replicas.count, replicas.chief, replicas.alone) == (2, True, True)
     method = train(run_dir, replicas=replicas)
     for part, variables in method.variables().items():
@@ -76,6 +97,29 @@ def worker(run_dir):
     replicas = strategy.choose("auto")
     print("count", replicas.count, "chief", replicas.chief)
     train(run_dir, replicas=replicas)
+
+
+def stored(run_dir, records_dir, steps=3, batch_size=4):
+    """As `worker`, or alone, on the pictures of a records folder; prints how many pictures were read."""
+    from data import pipeline
+
+    replicas, read = strategy.choose("auto"), []
+    config = dataclasses.replace(CONFIG, batch_size=int(batch_size), steps=int(steps))
+    replicas.require_same(f"batch_size={batch_size}")
+    split = pipeline.load_split(records_dir, "train")
+    images = split.images.places.images
+    split.images.places.images = lambda rows: read.append(len(rows)) or images(rows)
+    rows = np.random.default_rng(0).normal(size=[int(split.caption_counts.sum()), phi().dim]).astype(np.float32)
+
+    def batches(step):
+        options = {"image_size": config.image_size, "load_size": config.load_size, "seed": 0, "start_step": step}
+        share = replicas.share(config.batch_size)
+        yield from pipeline.training_batches(
+            split, rows, None, batch_size=config.batch_size, share=share, **options
+        )
+
+    train(run_dir, config, replicas, batches)
+    print("pictures a read", *set(read))
 
 
 def killed(run_dir, steps, kills, seed):

@@ -128,9 +128,11 @@ def rest_server(double: Double) -> Iterator[str]:
                     if definition[name].dtype == tf.string and not isinstance(row[name], (str, dict)):
                         raise Refused("INVALID_ARGUMENT", f"JSON Value: {row[name]} is not of expected type: string")
             inputs = {name: [from_json(row[name]) for row in rows] for name in names}
-            (output, made), *others = double.predict(model, signature, inputs).items()
-            assert not others
-            return [to_json(row, output) for row in made]
+            made = {name: [to_json(row, name) for row in rows]
+                    for name, rows in double.predict(model, signature, inputs).items()}  # fmt: skip
+            if len(made) == 1:  # a single output goes without its name
+                return next(iter(made.values()))
+            return [dict(zip(made, row, strict=True)) for row in zip(*made.values(), strict=True)]
 
         def answer(self, code: int, content: dict) -> None:
             body = json.dumps(content).encode()

@@ -6,9 +6,8 @@ import os
 import random
 import re
 import resource
+import signal
 import struct
-import subprocess
-import sys
 import time
 import zipfile
 import zlib
@@ -16,7 +15,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tests.tiny import ROOT
+from data.readers import sandbox
 
 MAX_MEMORY = 1000  # MB
 
@@ -60,11 +59,12 @@ ARRAYS = {
 
 
 def zipped(members, method=zipfile.ZIP_DEFLATED):
-    """Bytes of a zip of (name or ZipInfo, bytes)."""
+    """Bytes of a zip of (name or ZipInfo, bytes), the same at every time of day: tests are named by them."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in members:
-            archive.writestr(name, data)
+            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
+            archive.writestr(info, data, info.compress_type if info is name else method)
     return buffer.getvalue()
 
 
@@ -148,39 +148,52 @@ def t7_table(**fields):
     return data
 
 
+# Readers that misbehave, for the sandbox
+
+
+def spin(path):
+    """Reads for ever."""
+    with sandbox.opened(path):
+        while True:
+            pass
+        yield
+
+
+def grow(path):
+    """Takes 400 MB."""
+    with sandbox.opened(path):
+        yield (np.ones(400 * 2**20, np.uint8).sum(),)
+
+
+def crash(path):
+    """Breaks as a library in C may."""
+    with sandbox.opened(path):
+        os.kill(os.getpid(), signal.SIGSEGV)
+        yield
+
+
+def flood(path):
+    """Hands over much of little."""
+    with sandbox.opened(path):
+        for _ in range(10**5):
+            yield ([""] * 10_000,)
+
+
+def odd(path):
+    """Hands over what is no plain value."""
+    with sandbox.opened(path):
+        yield ({"dtype": "f4", "shape": [1], "bytes": 2**40},)
+
+
+def plain(path):
+    """The values that may be handed over."""
+    with sandbox.opened(path) as file:
+        text = file.read().decode("latin1")
+        yield text, 1, 2.5, None, True, ["a", "\ud800"], np.arange(6, dtype=">i2").reshape(2, 3)
+        yield np.zeros((0, 3), np.float32), np.float32(0.5), float("nan")
+
+
 # Memory, and damage
-
-
-def all_read(folder):
-    """Reads every file of the folder in a process of its own; returns a line for each, and the peak memory in MB."""
-    command, environment = [sys.executable, "-c", READ_ALL], {**os.environ, "D": str(folder)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr
-    *lines, peak = done.stdout.splitlines()
-    return lines, int(peak)
-
-
-READ_ALL = """
-import os, sys
-from data import archives
-from data.readers import arrays, pickles, t7
-assert "tensorflow" not in sys.modules
-readers = {".npz": arrays.load_npz, ".npy": arrays.load_npy, ".mat": lambda path: arrays.load_mat(path, "labels"),
-           ".pickle": pickles.load, ".t7": t7.load,
-           ".tar": lambda path: archives.extract(path, os.path.join(os.environ["D"], "out"))}
-for name in sorted(os.listdir(os.environ["D"])):
-    path = os.path.join(os.environ["D"], name)
-    try:
-        readers[os.path.splitext(name)[1]](path)
-        print(name, "was read")
-    except ValueError as error:
-        print(error)
-if os.path.exists("/proc/self/status"):  # ru_maxrss would begin with the memory of the process that started this one
-    print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
-else:
-    import resource
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
-"""
 
 
 def mutated(random_state, files):

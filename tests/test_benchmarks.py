@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from scipy import special
 
-from benchmarks import fit_colours, train_step, turns
-from simgan_tf import estimate
+from benchmarks import fit_colours, systems, train_step, turns
+from simgan_tf import estimate, methods
 from simgan_tf.evaluation import colours
 from simgan_tf.methods import step as steps
 from simgan_tf.methods.simgan import SIMGAN
@@ -105,8 +105,7 @@ def test_pixels_of_a_picture_for_the_fit():
     images, masks = np.full([1, 64, 64, 3], -1, np.float32), np.zeros([1, 64, 64], bool)
     images[:, 16:48, 16:48] = [1, -1, -1]
     masks[:, 24:40, 24:40] = True
-    pictures = colours.Pictures(images, masks, np.array(["red"]), np.array([True]))
-    pixels = fit_colours.pixels_of(pictures, count=10)
+    pixels = fit_colours.pixels_of([(images, masks)], count=10)
     red = colours.terms(colours.to_lab(images[0, 32, 32]))
     np.testing.assert_allclose(pixels, np.broadcast_to(red, [1, 10, 10]), atol=1e-3)
 
@@ -135,3 +134,36 @@ def test_a_benchmark_prints_json(name):
     done = run("-m", f"benchmarks.{name}", "--case=64,32,16", "--precision=float32", "--rounds=1", "--seconds=0")
     line = json.loads(done.stdout)
     assert line["benchmark"] == name and line["images_per_second"] > 0 and 0 < line["share_of_peak"] < 1
+
+
+@pytest.mark.parametrize("case", ["sisgan,32,4", "tagan,32,4"])
+def test_pytorchs_step_of_other_systems_is_ours(case):
+    """Same weights, batch and noise: the terms of three steps agree."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed; only the benchmarks' --peer=torch needs it")
+    from benchmarks import torch_sisgan, torch_tagan
+    from benchmarks.torch_simgan import as_images, copy_weights
+
+    config = dataclasses.replace(systems.config_of(case), width=4, d_width=4, units=1)
+    if config.method == "tagan":
+        config = dataclasses.replace(config, hidden_size=6)
+    encoder = systems.text_encoder()
+    method = methods.build(config, encoder, 10)
+    if config.method == "sisgan":
+        peer = torch_sisgan.SISGAN(config, systems.SIZE)
+    else:
+        peer = torch_tagan.TAGAN(config, encoder.variables[0].numpy())
+    for ours, theirs in ((method.generator, peer.generator), (method.discriminator, peer.discriminator)):
+        weights = [variable.numpy() for variable in ours.trainable_variables]
+        if config.method == "tagan":  # two GRUs come first
+            weights = [*torch_tagan.gru_arrays(*weights[:3]), *torch_tagan.gru_arrays(*weights[3:6]), *weights[6:]]
+        copy_weights(theirs, weights)
+    one_step = steps.train_step(method)
+    batch = {name: tf.constant(array) for name, array in systems.arrays(config).items()}
+    for step in range(3):
+        rows = {name: v.numpy() for name, v in method.prepare(batch, tf.constant(step, tf.int64)).items()}
+        ours = {name: float(v) for name, v in one_step(batch, step).items()}
+        rows = {name: torch.from_numpy(array.copy()) for name, array in rows.items()}
+        theirs = peer.train_step(rows | {"image": as_images(batch["image"].numpy())})
+        assert {name for name in ours if name[:2] in ("d_", "g_") and not name.endswith("norm")} <= theirs.keys()
+        for name, value in theirs.items():
+            assert float(value) == pytest.approx(ours[name], rel=2e-3, abs=2e-4), (step, name)

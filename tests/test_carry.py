@@ -88,7 +88,10 @@ def largest(first, second):
 
 def slowly(small, edited):
     """Maps of simgan_tf.carry.fit, each window's by least squares: EPSILON of the pixels' number is a row for each
-    slope, and the offset has none."""
+    slope, and the offset has none. Then the slopes are scaled so that the window's contrast, the root of its new
+    variance over its old one (EPSILON a channel as the variance of noise in both), is 1 if twice or half does. Then all
+    of them again, by 1.25 at most, so that what a mean of 3x3 takes from the small picture is as strong as before;
+    then half of what a mean of 3x3 finds still missing of the edit is added."""
     h, w = small.shape[:2]
 
     def window(array, row, column, radius):
@@ -105,8 +108,30 @@ def slowly(small, edited):
             outputs = window(d, i, j, carry.RADIUS).reshape(-1, 3)
             rows = np.concatenate([inputs, np.ones([len(inputs), 1])], 1)
             ridge = np.sqrt(carry.EPSILON * len(inputs)) * np.eye(4)[:3]
-            fits[i, j] = np.linalg.lstsq(np.concatenate([rows, ridge]), np.concatenate([outputs, np.zeros([3, 3])]))[0]
-    return np.array([[window(fits, i, j, carry.RADIUS).mean((0, 1)) for j in range(w)] for i in range(h)])
+            wanted = np.concatenate([outputs, np.zeros([3, 3])])
+            found = np.linalg.lstsq(np.concatenate([rows, ridge]), wanted, rcond=None)[0]
+            turned = np.eye(3) + found[:3]
+            noise = carry.EPSILON * (turned**2).sum(), carry.EPSILON * 3
+            after, before = ((values.var(0).sum() + more) ** 0.5 for values, more in
+                             zip((inputs @ turned, inputs), noise, strict=True))  # fmt: skip
+            turned *= min(max(before / after, 1 / 2), 2)
+            found[:3] = turned - np.eye(3)
+            fits[i, j] = [*found[:3], outputs.mean(0) - inputs.mean(0) @ found[:3]]
+    maps = np.array([[window(fits, i, j, carry.RADIUS).mean((0, 1)) for j in range(w)] for i in range(h)])
+    old = small.astype(np.float64)
+
+    def new():
+        return old + np.array([[old[i, j] @ maps[i, j, :3] + maps[i, j, 3] for j in range(w)] for i in range(h)])
+
+    before, after = (np.std(image - smooth(image)) ** 2 + np.mean(image - smooth(image)) ** 2 for image in (old, new()))
+    factor = min(max(np.sqrt((before + 1e-9) / (after + 1e-9)), 1 / 1.25), 1.25)
+    middle = smooth(old)  # a pixel of this colour stays what the maps make of it
+    for i, j in np.ndindex(h, w):
+        kept = middle[i, j] @ (np.eye(3) + maps[i, j, :3]) + maps[i, j, 3]
+        maps[i, j, :3] = factor * (np.eye(3) + maps[i, j, :3]) - np.eye(3)
+        maps[i, j, 3] = kept - middle[i, j] @ (np.eye(3) + maps[i, j, :3])
+    maps[..., 3, :] += 0.5 * smooth(edited.astype(np.float64) - new())
+    return maps
 
 
 def at_once(photo, maps):
@@ -143,21 +168,25 @@ def test_a_change_that_is_the_same_everywhere(size):
     assert largest(in_graph(photo, small, edited).numpy(), expected) == 0
 
 
-def test_swapped_colours_are_swapped_in_the_photographs_detail():
+def test_swapped_colours_are_swapped_in_the_photographs_detail(monkeypatch):
     """Red rises by 0.08 a column, blue by 0.1 a row, green is even; the edit swaps red and blue.
 
     A window's variances are 2 * 0.08^2 = 0.0128 and 2 * 0.1^2 = 0.02, its covariance 0: slopes are 0.0128 / 0.0138 and
     0.02 / 0.021, to which the two means around add nothing on a slope. So a photograph's pixel x over a small one m is
-    m with red and blue swapped, and its differences from m, swapped and times that.
+    m with red and blue swapped, and its differences from m, swapped and times that, at the contrast that they had.
     """
+    monkeypatch.setattr(carry, "GAIN_OF_ALL", 1.0)  # the small picture's only finest detail is at its edges
     rows, columns = np.mgrid[0:16, 0:24].astype(np.float32)
     small = np.stack([0.08 * (columns - 12), np.full_like(rows, 0.25), 0.1 * (rows - 8)], axis=2)
     photo = drawn(SIZES["of the small one's size"])[0]
     inner = (slice(5, -5), slice(5, -5))  # beyond the reach of the edges, where means are of fewer pixels
-    red, green, blue = np.moveaxis(photo / 127.5 - 1, 2, 0)
-    by_red, by_blue = 0.0128 / 0.0138 * (red - small[..., 0]), 0.02 / 0.021 * (blue - small[..., 2])
-    expected = [red - by_red + by_blue + small[..., 2] - small[..., 0], green,
-                blue - by_blue + by_red + small[..., 0] - small[..., 2]]  # fmt: skip
+    red, green, blue = np.moveaxis(photo / 127.5 - 1 - small, 2, 0)
+    a, b = 0.0128 / 0.0138, 0.02 / 0.021
+    after = 0.0138 * ((1 - a) ** 2 + a**2) + 0.001 + 0.021 * (b**2 + (1 - b) ** 2)
+    gain = ((0.0138 + 0.001 + 0.021) / after) ** 0.5
+    assert 1 < gain < 2
+    expected = [small[..., 2] + gain * ((1 - a) * red + b * blue), small[..., 1] + gain * green,
+                small[..., 0] + gain * (a * red + (1 - b) * blue)]  # fmt: skip
     expected = np.clip(np.round(127.5 * (np.stack(expected, axis=2) + 1)), 0, 255).astype(np.uint8)
     found = carry.carry(photo, small, small[..., ::-1])
     assert largest(found[inner], expected[inner]) <= 1  # at halves
@@ -178,11 +207,28 @@ def test_in_bands_as_at_once(size):
     assert (found != expected).mean() < 1e-3
 
 
-def test_half_of_a_change_is_half_of_the_edit():
-    """The fit is linear in the change: strength needs no code of its own."""
-    _, small, edited = drawn((1, 1, 12, 9))
-    half = carry.fit(small, small + 0.5 * (edited - small))
-    np.testing.assert_allclose(half, 0.5 * carry.fit(small, edited), atol=1e-6)
+def test_strength_is_the_share_of_the_change():
+    """Of 0 the photograph itself; of a half the mean of it and the whole edit, where nothing is cut off at 0 or 255."""
+    photo, small, edited = drawn((40, 30, 12, 9))
+    photo, edited = photo // 3 + 80, small + 0.1 * (edited - small)
+    np.testing.assert_array_equal(carry.carry(photo, small, edited, 0.0), photo)
+    whole, half = carry.carry(photo, small, edited), carry.carry(photo, small, edited, 0.5)
+    inside = (whole > 0) & (whole < 255)
+    assert inside.mean() > 0.9
+    assert np.abs(half[inside] - (photo[inside].astype(float) + whole[inside]) / 2).max() <= 1
+
+
+def test_detail_is_not_lost_where_the_edit_is_flat():
+    """A grey picture of noise edited to one red: its own contrast stays, its mean is the red of the edit."""
+    draw = np.random.default_rng(0)
+    small = np.repeat(draw.normal(0, 0.2, [24, 24, 1]), 3, axis=2).astype(np.float32)
+    edited = np.broadcast_to(np.float32([0.4, -0.3, -0.3]), small.shape)
+    photo = np.round(127.5 * (small.repeat(8, 0).repeat(8, 1) + 1)).clip(0, 255).astype(np.uint8)
+    made = carry.carry(photo, small, edited)
+    np.testing.assert_allclose(made.mean((0, 1)) / 127.5 - 1, [0.4, -0.3, -0.3], atol=0.03)
+    inner = carry.fit(small, edited)[4:-4, 4:-4]
+    kept = 1.6 * (carry.EPSILON / (carry.EPSILON + 0.2**2 / 9))  # rows of A near -1 leave little to be multiplied
+    assert made.std() / photo.std() > kept and np.isfinite(inner).all()
 
 
 def test_memory_beside_the_photograph():

@@ -78,10 +78,10 @@ def test_help_is_the_docstring_and_the_commands_own_flags(toy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["data.build", "data.doctor", "data.show", "data.archives", "simgan_tf.text.train",
+@pytest.mark.parametrize("module", ["data.build", "data.doctor", "data.show", "simgan_tf.text.train",
                                     "simgan_tf.text.embed", "simgan_tf.text.nearest"])  # fmt: skip
 def test_neither_help_nor_a_wrong_name_starts_tensorflow(module, tmp_path):
-    absent = {"data.archives": ["--archive=no.zip", "--out_dir=x"], "data.doctor": ["--records_dir=no"],
+    absent = {"data.doctor": ["--records_dir=no"],
               "data.build": ["--dataset=cub", "--raw_dir=no", "--out_dir=x"],
               "data.show": ["--records_dir=no", "--out=x.png"],
               "simgan_tf.text.embed": ["--records_dir=no", "--encoder=no"],

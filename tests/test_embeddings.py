@@ -183,7 +183,7 @@ def test_mixed_up_t7_files_are_refused(tmp_path):
     folder = tmp_path / "c"
     write_t7(folder)
     (folder / "021.Wren" / "Auk_0001_7.t7").write_bytes((folder / "008.Auk" / "Auk_0001_7.t7").read_bytes())
-    with pytest.raises(ValueError, match=r"021\.Wren/Auk_0001_7\.t7 is a second 'Auk_0001_7'"):
+    with pytest.raises(ValueError, match=r"has the key 'Auk_0001_7' twice"):
         embeddings.read(str(folder))
     (folder / "008.Auk" / "Auk_0001_7.t7").write_bytes(t7_table(img=b"x"))
     with pytest.raises(ValueError, match=r"Auk_0001_7\.t7 is not a table with 'txt'"):
@@ -195,9 +195,9 @@ def test_mixed_up_arrays_are_refused(tmp_path):
     values = np.array([vectors(key) for key in keys])
     for written, words in (
         ((keys[:2], values), r"holds 3 rows, but 'keys' of .*e\.npz names 2 pictures"),
-        (([keys[0], keys[1], keys[0]], values), r"names 'Auk_0001_7' twice \(entry 2"),
-        (([keys[0], keys[1], keys[0]], values[:, 0]), r"comes back to 'Auk_0001_7' at row 2"),
-        ((keys, values[:2, 0]), "holds 2 rows, but .* names 3; they"),
+        (([keys[0], keys[1], keys[0]], values), r"has the key 'Auk_0001_7' twice"),
+        (([keys[0], keys[1], keys[0]], values[:, 0]), r"'Auk_0001_7' twice, or comes back"),
+        ((keys, values[:2, 0]), "holds 2 rows, but .* names 3 "),
         ((keys, values[0, 0]), r"shape \[3\], expected \[N, captions, dim\] or \[M, dim\]"),
         (([1, 2, 3], values), r"keys is int64 \[3\], expected a row of strings"),
         ((keys, values * np.float32("nan")), "'Auk_0001_7' are not all finite"),

@@ -179,11 +179,11 @@ def test_wrong_kiros_files(tmp_path):
 
     expected = "expected the word dictionary of a model of Kiros et al.: words with whole numbers from 2 on"
     found = message([np.ones((10, 4), np.float32)] * 3)  # a StackGAN embeddings pickle
-    assert f"{dictionary} holds a list of 3, {expected}" in found
+    assert f"{dictionary} holds a list, no table of words" in found and expected.split(": ")[1] in found
     with open(path + ".pkl", "rb") as file:
         options = pickle.loads(file.read())
     found = message(OrderedDict(options))
-    assert "has the entry 'dim': 6" not in found and "'margin': 0.2" in found and "holds the options" in found
+    assert "has the entry 'dim': 6" not in found and "'margin': a float" in found and "holds the options" in found
     assert "has id 3 for 'a' and for 'b'" in message({"a": 3, "b": 3})
     assert "'a': 1, expected" in message({"a": 1})
     assert "has 4 words, with ids up to 5, for a model of 14 rows" in message({w: i for i, w in enumerate("abcd", 2)})

@@ -1,5 +1,7 @@
 """Metrics against hand sums, and the reader of colours on drawn flowers."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +10,8 @@ from scipy import ndimage
 from data import painter
 from data.pipeline import Split
 from simgan_tf.evaluation import metrics
-from simgan_tf.evaluation.__main__ import measure
+from simgan_tf.evaluation.measure import measure
+from simgan_tf.evaluation.protocol import Pairs
 
 
 def test_dominant_colour_is_the_vote_of_the_pixels():
@@ -83,6 +86,90 @@ def test_laplacian_variance():
     np.testing.assert_allclose(metrics.laplacian_variance(noise), [ndimage.laplace(tone)[1:-1, 1:-1].var()])
 
 
+def test_l2_is_the_root_of_the_mean_square():
+    """One of 12 values differs by 1 of [-1, 1]: the root of 0.25 / 12; equal pictures 0; either order."""
+    first, second = np.zeros([2, 2, 2, 3]), np.zeros([2, 2, 2, 3])
+    second[0, 1, 0, 2] = 1.0
+    np.testing.assert_allclose(metrics.l2(first, second), [np.sqrt(0.25 / 12), 0.0])
+    np.testing.assert_array_equal(metrics.l2(second, first), metrics.l2(first, second))
+
+
+def ssim_by_windows(first, second):
+    """Wang et al.'s formula, window by window, of pictures [H, W, C] in [0, 1]."""
+    line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / line.sum() ** 2
+    found = []
+    for channel, y, x in itertools.product(range(3), range(first.shape[0] - 10), range(first.shape[1] - 10)):
+        a, b = (picture[y : y + 11, x : x + 11, channel] for picture in (first, second))
+        ma, mb = (window * a).sum(), (window * b).sum()
+        va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+        both = (window * (a - ma) * (b - mb)).sum()
+        found.append((2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma**2 + mb**2 + 1e-4) * (va + vb + 9e-4)))
+    return np.mean(found)
+
+
+def test_ssim_against_the_formula():
+    """1 of equal pictures; noise by the formula; two tones a, b have (2ab + c) / (a^2 + b^2 + c); 8x8 is refused."""
+    random = np.random.default_rng(0)
+    first, second = random.uniform(-1, 1, [2, 1, 13, 12, 3])
+    wanted = ssim_by_windows((first[0] + 1) / 2, (second[0] + 1) / 2)
+    np.testing.assert_allclose(metrics.ssim(first, second), [wanted], rtol=1e-6)
+    np.testing.assert_allclose(metrics.ssim(first, first), [1.0])
+    tones = [np.full([1, 11, 11, 3], value * 2 - 1.0) for value in (0.2, 0.6)]
+    np.testing.assert_allclose(metrics.ssim(*tones), [(2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4)])
+    with pytest.raises(ValueError, match="8x8 pixels"):
+        metrics.ssim(first[:, :8, :8], second[:, :8, :8])
+
+
+def test_diversity_by_ssim_is_the_mean_over_pairs():
+    """Tones 0.2, 0.2, 0.6: one pair alike, two as above. One sample has no pair."""
+    tones = np.stack([np.full([1, 11, 11, 3], value * 2 - 1.0) for value in (0.2, 0.2, 0.6)])
+    apart = (2 * 0.12 + 1e-4) / (0.04 + 0.36 + 1e-4)
+    np.testing.assert_allclose(metrics.diversity_ssim(tones), [(1 + 2 * apart) / 3])
+    np.testing.assert_allclose(metrics.diversity_ssim(tones[::-1]), metrics.diversity_ssim(tones))
+    for few in (metrics.diversity_ssim, lambda samples: metrics.diversity(samples, np.ones([1, 11, 11], bool))):
+        with pytest.raises(ValueError, match="1 sample"):
+            few(tones[:1])
+
+
+def test_smoothness_is_the_largest_step_over_the_mean():
+    """Tones 0, 1, 2, 6 (times 0.1): steps 1, 1, 4, mean 2: 2. Even steps, and none, 1; one jump 3; two are refused."""
+    tones = np.array([[0, 1, 2, 6], [0, 2, 4, 6], [5, 5, 5, 5], [0, 0, 0, 3]]) * 0.1
+    frames = np.broadcast_to(tones.T[:, :, None, None, None], [4, 4, 8, 8, 3])
+    np.testing.assert_allclose(metrics.smoothness(frames), [2, 1, 1, 3])
+    np.testing.assert_allclose(metrics.smoothness(frames[::-1]), [2, 1, 1, 3])
+    with pytest.raises(ValueError, match="3 or more"):
+        metrics.smoothness(frames[:2])
+
+
+def test_manipulative_precision_by_hand():
+    """A cosine of 0.6 at a difference of a quarter: 0.45; nothing changed: the cosine; all changed: none."""
+    np.testing.assert_allclose(metrics.cosine(np.array([[2.0, 0]]), np.array([[0.6, 0.8]])), [0.6])
+    assert metrics.cosine(np.zeros(3), np.ones(3)) == 0.0
+    near = np.full(3, 0.6)
+    np.testing.assert_allclose(metrics.manipulative_precision(np.array([0.25, 0, 1]), near), [0.45, 0.6, 0])
+
+
+def test_r_precision_against_sorting():
+    """1 where the own sentence is first of 100 by a sort; the order of the wrong ones is nothing; k alike count 1 / k;
+    one in 50 is refused."""
+    random = np.random.default_rng(0)
+    sentences, others = random.normal(size=(40, 5)), random.normal(size=(40, 99, 5))
+    pictures = sentences + 1.2 * random.normal(size=(40, 5))
+    every = np.concatenate([sentences[:, None], others], axis=1)
+    near = np.einsum("nd,nkd->nk", pictures, every) / np.linalg.norm(every, axis=2)
+    wanted = (np.argsort(-near, axis=1)[:, 0] == 0).astype(float)
+    found = metrics.r_precision(pictures, sentences, others)
+    np.testing.assert_array_equal(found, wanted)
+    assert 0.2 < wanted.mean() < 0.8
+    np.testing.assert_array_equal(metrics.r_precision(pictures, sentences, others[:, ::-1]), wanted)
+    np.testing.assert_array_equal(metrics.r_precision(sentences, sentences, others), np.ones(40))
+    others[:, :3] = sentences[:, None]
+    np.testing.assert_allclose(metrics.r_precision(sentences, sentences, others), np.full(40, 0.25))
+    with pytest.raises(ValueError, match="49 wrong sentences"):
+        metrics.r_precision(pictures, sentences, others[:, :49])
+
+
 class Painter:
     """A method that paints by rule: a sentence is its colour's number; the flower's half gets that colour plus 0.02 x
     noise, the other half becomes 0.1 lighter. Its text encoder gives the number of the first colour in a sentence."""
@@ -119,7 +206,10 @@ def test_measure_by_hand():
     masks[:, :, :2] = True
     captions = [(f"this flower has {name} petals",) for name in names]
     split = Split(names, tf.constant([""] * 4), [b"x"] * 4, names, np.arange(4), captions, None)
-    found = measure(Painter(), images, masks, split, samples=3, seed=0)
+    pairs = Pairs(split, [captions[i][0] for i in (1, 2, 3, 0)], np.array([names[i] for i in (1, 2, 3, 0)]))
+    found, values = measure(Painter(), images, masks, pairs, samples=3, seed=0)
+    for name, column in values.items():
+        assert column.shape == (4,) and found[name] == pytest.approx(np.nanmean(column)), name
     assert found["colour_accuracy"] == found["colour_accuracy_mean"] == found["colour_reader"] == 1.0
     assert found["background_l1"] == pytest.approx(0.05, rel=1e-5)
     assert found["background_l1_mean"] == pytest.approx(0.05, rel=1e-5)
@@ -127,7 +217,8 @@ def test_measure_by_hand():
     assert found["cycle_l1"] == pytest.approx(0.05, rel=1e-5)
     assert found["reconstruction_l1"] == pytest.approx(0.025, rel=1e-5)
     assert found["colour_chance"] < 1.0
-    without = measure(Painter(), images, None, split, samples=3, seed=0)
-    assert without.keys() == {
-        "change_l1", "diversity", "cycle_l1", "reconstruction_l1", "checkerboard", "sharpness"
+    without, values = measure(Painter(), images, None, pairs, samples=3, seed=0)
+    assert without.keys() == values.keys() == {
+        "change_l1", "diversity", "cycle_l1", "reconstruction_l1", "reconstruction_l2", "smoothness", "checkerboard",
+        "sharpness",
     }  # fmt: skip

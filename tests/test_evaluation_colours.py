@@ -12,7 +12,7 @@ from PIL import Image
 from data import painter
 from data.pipeline import Split
 from simgan_tf.evaluation import colours
-from simgan_tf.evaluation.__main__ import measure_words
+from simgan_tf.evaluation.measure import measure_words
 from tests.tiny import MINI, refused, run
 
 READ = ("red", "yellow", "purple", "white", "pink", "orange")  # drawn flowers have blue and green too
@@ -192,7 +192,9 @@ def test_measure_words_by_hand():
         image[x**2 + y**2 < 400] = np.array(painter.COLOURS[name]) / 127.5 - 1
     captions = [("this flower has red petals",) * 4] * 3
     split = Split(["a", "b", "c"], tf.constant([""] * 3), [b""] * 3, [""] * 3, np.arange(3), captions, None)
-    found = measure_words(Painter(), images, split, "flowers", np.array([True, True, False]), seed=0)
+    exact, asked = np.array([True, True, False]), colours.FLOWERS.colours
+    found, values = measure_words(Painter(), images, split, "flowers", exact, 0, asked)
+    np.testing.assert_allclose(values["colour_agreement"], [5 / 6] * 3)
     assert found["colour_agreement"] == pytest.approx(5 / 6) and found["colour_agreement_mean"] == 1.0
     assert found["colour_agreement_new"] == pytest.approx(4 / 5) and found["colour_agreement_new_mean"] == 1.0
     assert found["by_colour"] == {name: float(name != "orange") for name in READ}

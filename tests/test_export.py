@@ -12,9 +12,10 @@ import tensorflow as tf
 from data import records
 from data.captions import ALPHABET
 from export import export_run, parity, tflite
+from export.serving import Bounds
 from simgan_tf import training
 from simgan_tf.edit import Editor
-from tests.tiny import CONFIG, STEP, WORDS, make_run, other_encoder, refused, start
+from tests.tiny import CONFIG, STEP, WORDS, make_run, other_encoder, refused, start, vse_encoder
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +104,12 @@ def test_tflite_has_only_built_in_ops(exported):
 @pytest.mark.ci
 @pytest.mark.slow
 def test_conversion_leaves_keras_as_it_was(tmp_path, editor, inputs, capfd):
-    state = keras.config.floatx(), keras.config.image_data_format(), keras.config.dtype_policy().name
+    def state():
+        return keras.backend.floatx(), keras.backend.image_data_format(), keras.mixed_precision.global_policy().name
+
+    before = state()
     tflite.write(editor, str(tmp_path / "m.tflite"))
-    assert (keras.config.floatx(), keras.config.image_data_format(), keras.config.dtype_policy().name) == state
+    assert state() == before
     embedding = tf.constant(editor.text_encoder.encode(inputs.text))
     again = editor.method.edit(inputs.image[:1], embedding[:1], inputs.noise[:1])
     np.testing.assert_array_equal(again, inputs.edited[:1])
@@ -211,6 +215,34 @@ def test_compare():
 
 @pytest.mark.ci
 @pytest.mark.slow
+def test_a_model_that_edits_the_object_alone_is_served_within_chosen_bounds(tmp_path):
+    """Both files give the live edits, or the export refuses itself. Of a longer photograph, found as a whole, the
+    server makes what the editor makes; and one row of pixels beyond the export's bounds it refuses."""
+    run_dir = make_run(str(tmp_path / "run"), vse_encoder(), outlined="birds", dilation=2)
+    export_run.export(run_dir, str(tmp_path / "out"), list(export_run.FORMATS), None, "tests", ["float32"],
+                      bounds=Bounds(pixels=6000, aspect=3))  # fmt: skip
+    y, x = np.mgrid[0:40, 0:70]
+    photograph = np.stack([x * 3, y * 6, 255 - x * 2], axis=-1).astype(np.uint8)
+    served = tf.saved_model.load(str(tmp_path / "out" / "saved_model" / "simgan" / str(STEP))).signatures
+    text, seed = tf.constant(["this flower has red petals"]), tf.constant([0])
+
+    def ask(signature, pixels, **others):
+        encoded = tf.io.encode_png(pixels)[None]
+        return served[signature](image_bytes=encoded, text=text, seed=seed, **others)
+
+    made = tf.io.decode_png(ask("serving_default", photograph)["image_bytes"][0]).numpy()
+    wanted = Editor(run_dir)(photograph, "this flower has red petals")
+    assert made.shape == (40, 70, 3) and np.abs(made.astype(int) - wanted).max() <= 2
+    assert np.abs(wanted.astype(int) - photograph).max() > 8
+    for pixels, words in ((np.zeros([61, 50, 3], np.uint8), "50x61, over 3,000 pixels"),
+                          (np.zeros([10, 31, 3], np.uint8), "one side may be 3 times the other")):  # fmt: skip
+        for signature, others in (("serving_default", {}), ("interpolate", {"to_text": text, "steps": seed + 2})):
+            with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+                ask(signature, pixels, **others)
+
+
+@pytest.mark.ci
+@pytest.mark.slow
 def test_command(tmp_path, run_dir):
     """The whole command: nothing on stderr but the progress bar, a table, and a second export replaces the first."""
     out_dir = tmp_path / "out"
@@ -232,6 +264,8 @@ def test_bad_input_is_one_line(tmp_path, run_dir, editor):
         ([f"--run_dir={run_dir}", "--formats=saved_model,onnx"], "onnx' must be one or more of saved_model, tflite"),
         ([f"--run_dir={run_dir}", f"--out_dir={tmp_path}/full"], "exists and is no export"),
         ([f"--run_dir={run_dir}", "--variants=int8"], "variants=int8 takes its ranges from training pictures"),
+        ([f"--run_dir={run_dir}", "--max_pixels=50000001"], "max_pixels=50,000,001 must be 64 to 50,000,000"),
+        ([f"--run_dir={run_dir}", "--max_aspect=41"], "max_aspect=41 must be 1 to 40"),
     ):
         assert message in refused("run_export.py", *arguments)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"

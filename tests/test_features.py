@@ -37,11 +37,11 @@ def test_missing_weights_say_which_file_goes_where(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError) as error:
         features.vgg19()
     said = str(error.value)
-    assert str(place) in said and features.WEIGHTS_URL in said and "--vgg19_weights=PATH" in said and "\n" not in said
+    assert str(place) in said and features.VGG19.url in said and "--vgg19_weights=PATH" in said and "\n" not in said
     assert not (tmp_path / "keras").exists()  # nothing was fetched
     place.parent.mkdir(parents=True)
     place.write_bytes(b"")
-    assert features.weights_path() == str(place)
+    assert features.VGG19.path() == str(place)
     with pytest.raises(FileNotFoundError, match="no VGG-19 weights at /none.h5"):
         features.vgg19("/none.h5")
 
@@ -50,7 +50,7 @@ def test_the_cache_is_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("KERAS_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=f"at {tmp_path}/.keras/models/vgg19_weights"):
-        features.weights_path()
+        features.VGG19.path()
 
 
 def test_other_files_are_refused(tmp_path):

@@ -97,3 +97,18 @@ def test_a_file_system_without_locks_is_told_and_goes_on(tmp_path, capsys, monke
     number = errno.EIO
     with pytest.raises(OSError, match=os.strerror(errno.EIO)), files.locked(str(tmp_path / "lock"), "--run_dir=a"):
         pass
+
+
+@pytest.mark.parametrize("change", [b"+", b""])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, change):
+    """Appended to, or written anew with the same bytes at another time."""
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"key,caption\n")
+    with pytest.raises(ValueError, match=r"a\.csv was changed while it was read; wait"):
+        with files.open_regular(str(path)) as file:
+            file.read()
+            path.write_bytes(b"key,caption\n" + change)
+            if not change:
+                os.utime(path, ns=(1, 1))
+    with files.open_regular(str(path)) as file:
+        assert file.read() == b"key,caption\n" + change

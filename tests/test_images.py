@@ -329,7 +329,7 @@ for name in ("bomb.png", "bomb.jpg", "large.png"):
 @pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no endless device here")
 def test_devices_are_not_read(tmp_path):
     (tmp_path / "a.jpg").symlink_to("/dev/zero")
-    with pytest.raises(ValueError, match=r"a\.jpg is no file but a device"):
+    with pytest.raises(ValueError, match=r"a\.jpg is a pipe or a device"):
         images.read_picture(str(tmp_path / "a.jpg"))
 
 
@@ -350,6 +350,28 @@ def test_clip_box():
     assert geometry.clip_box((50, 40), (1.0, 2.0, 49.0, 38.0)) == ((1.0, 2.0, 49.0, 38.0), 0.0)
     assert geometry.clip_box((50, 40), (40.0, -4.0, 20.0, 24.0)) == ((40.0, 0, 10.0, 20.0), pytest.approx(0.2))
     assert geometry.clip_box((50, 40), (60.0, 0.0, 20.0, 40.0)) == ((50, 0.0, 0, 40.0), pytest.approx(0.6))
+
+
+def test_frames_hold_the_object_and_reach_from_close_around_it_to_the_whole_picture():
+    """Of 100 x 80 pixels, box (10, 20, 40, 20). Side at draw 0: 1.2 x 40 = 48, at 1: 100, halfway sqrt(4800) = 69.3.
+    The core is two thirds of it, no larger than the picture's height."""
+
+    def frame(*draws):
+        box = geometry.frame_box((100, 80), (10.0, 20.0, 40.0, 20.0), draws)
+        return box, geometry.crop_rectangle("p", (100, 80), box)
+
+    box, cut = frame(0.0, 0.0, 0.0)  # its right end at the object's: centre 50 - 24 = 26; down: 40 - 24 = 16
+    assert box == pytest.approx((10, 0, 32, 32)) and cut == (2, 0, 50, 40)
+    box, cut = frame(0.0, 1 - 1e-9, 1 - 1e-9)  # its left end at the object's: 10 + 24 = 34; above: 20 + 24 = 44
+    assert box == pytest.approx((18, 28, 32, 32)) and cut == pytest.approx((10, 20, 58, 68), abs=1)
+    assert frame(0.5, 0.5, 0.5)[0][2] == pytest.approx(4800**0.5 / 1.5)
+    assert frame(1 - 1e-9, 0.5, 0.5)[1] == pytest.approx((0, 0, 96, 80), abs=4)
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        (x, y, w, h), size = (*random.uniform(0, 60, 2), *random.uniform(4, 60, 2)), (120, 120)
+        box = geometry.frame_box(size, (x, y, w, h), tuple(random.random(3)))
+        left, top, right, bottom = geometry.crop_rectangle("p", size, box)  # which refuses a box beside its picture
+        assert left <= x + 3 and top <= y + 3 and right >= x + w - 3 and bottom >= y + h - 3  # whole pixels, thrice
 
 
 def test_picture_size_is_that_of_the_upright_picture(tmp_path):

@@ -91,3 +91,28 @@ def test_join_repeats_the_code_at_every_place():
     np.testing.assert_array_equal(joined[..., :4], features)
     np.testing.assert_array_equal(joined[1, 2, 4, 4:], [3.0, 4.0])
     np.testing.assert_array_equal(joined[0, ..., 4], np.full([3, 5], 1.0))
+
+
+def test_conditioning_augmentation_without_bias():
+    augment = layers.ConditioningAugmentation(2, bias=False)
+    augment(tf.zeros([1, 3]))
+    assert [tuple(weight.shape) for weight in augment.weights] == [(3, 2), (3, 2)]
+
+
+def test_bottleneck_with_zero_kernels_is_its_activated_input():
+    unit = layers.Bottleneck(8, layers.leaky_relu)
+    x = tf.random.stateless_normal([2, 4, 4, 8], [0, 0])
+    unit(x)
+    assert [tuple(part.convolution.kernel.shape) for part in (unit.conv1, unit.conv2, unit.conv3)] == [
+        (1, 1, 8, 2), (3, 3, 2, 2), (3, 3, 2, 8)
+    ]  # fmt: skip
+    unit.conv3.convolution.kernel.assign(tf.zeros([3, 3, 2, 8]))
+    np.testing.assert_allclose(unit(x, training=True), np.where(x > 0, x, 0.2 * x), atol=1e-7)
+
+
+@pytest.mark.parametrize("size, widths", [(16, [3, 6]), (64, [3, 6, 12, 24]), (256, [3, 6, 12, 24, 24, 24])])
+def test_trunk_halves_down_to_four(size, widths):
+    trunk = layers.Trunk(3, size)
+    assert trunk(tf.zeros([1, size, size, 3])).shape == (1, 4, 4, widths[-1])
+    first, *others = (getattr(trunk, f"conv{i}") for i in range(len(widths)))
+    assert [first.filters, *(each.convolution.filters for each in others)] == widths

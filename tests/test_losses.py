@@ -65,3 +65,17 @@ def test_kl_gradient_of_the_mean():
         tape.watch(mean)
         loss = losses.kl_to_normal(mean, tf.zeros([2, 128]))
     np.testing.assert_allclose(tape.gradient(loss, mean), np.full([2, 128], 3 / 256), rtol=1e-6)
+
+
+def test_cross_entropy_by_hand():
+    """Of logits 0 and log 3, whose sigmoids are 1/2 and 3/4."""
+    logits = tf.constant([0.0, math.log(3.0)])
+    assert float(losses.cross_entropy(logits, 1.0)) == pytest.approx(-(math.log(0.5) + math.log(0.75)) / 2)
+    assert float(losses.cross_entropy(logits, 0.0)) == pytest.approx(-(math.log(0.5) + math.log(0.25)) / 2)
+
+
+def test_cross_entropy_does_not_overflow():
+    """For large |z| it is z where the target is missed, and 0 where it is met."""
+    logits = tf.constant([1000.0, -1000.0])
+    assert float(losses.cross_entropy(logits, 1.0)) == pytest.approx(500.0)
+    assert float(losses.cross_entropy(logits, 0.0)) == pytest.approx(500.0)

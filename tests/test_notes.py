@@ -5,8 +5,10 @@ import shutil
 import subprocess
 
 import pytest
+import tensorflow as tf
 
 from data.captions import ALPHABET
+from export.serving import noting
 from simgan_tf.edit import PRETRAINED
 from simgan_tf.text import encoders, notes
 from simgan_tf.text.released_tokens import Characters, Dictionary
@@ -196,3 +198,24 @@ def test_javascript_with_a_contract_without_notes():
 def test_the_page_has_pythons_numbers():
     page = (ROOT / "export/web/page/notes.js").read_text()
     assert f"NEAR = {notes.NEAR}, COMMON = {notes.COMMON}, SHOWN = {notes.SHOWN};" in page
+
+
+@pytest.mark.parametrize(
+    "vocabulary",
+    [Vocabulary(WORDS), Dictionary([*WORDS, "."]), Dictionary([*WORDS, "Red"]), Characters(ALPHABET)],
+    ids=["words", "spaces", "spaces and capitals", "characters"],
+)
+def test_the_graph_tells_the_same(tmp_path, vocabulary):
+    """But for what cannot be printed, of encoders that read marks."""
+    encoder = Told(vocabulary, {Characters: 201, Vocabulary: LENGTH}.get(type(vocabulary), 12))
+    table = None
+    if vocabulary.in_file:
+        vocabulary.save(str(tmp_path / "words"))
+        table = vocabulary.file_table(str(tmp_path / "words"))
+    texts = [text for text in [*EXPECTED, *MORE] if isinstance(vocabulary, Vocabulary) or text.isprintable()]
+    spec = [tf.TensorSpec([None], tf.string)]
+    graph = tf.function(lambda text: noting.of(text, encoder, table), input_signature=spec)
+    made = [lines.decode().split("\n") if lines else [] for lines in graph(tf.constant(texts)).numpy()]
+    expected = [notes.notes(text, encoder) for text in texts]
+    assert dict(zip(texts, made, strict=True)) == dict(zip(texts, expected, strict=True))
+    assert sum(map(bool, expected)) > 20

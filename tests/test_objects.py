@@ -119,6 +119,14 @@ class Painter:
         return image * (1 - left) + embedding[:, None, None, :] * left
 
 
+def editor_of(codes):
+    return types.SimpleNamespace(
+        config=types.SimpleNamespace(image_size=64),
+        method=Painter(codes),
+        draw_noise=lambda count, seed: np.zeros([count, 1], np.float32),
+    )
+
+
 def test_protocol_on_a_method_that_paints_by_rule():
     """The object, 32 of 64 columns from 16 on, is painted in 24 of its 32 columns: its median is the colour asked for.
     Of the 2,940 background pixels 16 whole columns less the 34 beside the outline, and the 24 columns 16 to 39 above
@@ -126,11 +134,7 @@ def test_protocol_on_a_method_that_paints_by_rule():
     _, mask = scene()
     words = colours.FLOWERS
     codes = np.array([picture_of(colour) for colour in words.colours])
-    editor = types.SimpleNamespace(
-        config=types.SimpleNamespace(image_size=64),
-        method=Painter(codes),
-        draw_noise=lambda count, seed: np.zeros([count, 1], np.float32),
-    )
+    editor = editor_of(codes)
     outline = tf.io.encode_png(np.where(mask[0], 255, 0).astype(np.uint8)[..., None]).numpy()
     split = split_of([outline, outline])
     none = types.SimpleNamespace(masks=lambda images: np.zeros(images.shape[:3], bool))
@@ -166,5 +170,10 @@ def test_a_picture_without_an_outline_is_left_out_and_counted():
         found[0, : images.shape[1] // 2] = True
         return found
 
-    found, own = objects.find_outlines(split_of([b"", b""]), 64, types.SimpleNamespace(masks=masks))
-    assert found.mean(axis=(1, 2)).tolist() == [0.5, 0.0] and not own.any()
+    split, outliner = split_of([b"", b""]), types.SimpleNamespace(masks=masks)
+    find = objects.outline_finder(split, 64, outliner)
+    assert find(np.arange(2)).mean(axis=(1, 2)).tolist() == [0.5, 0.0]
+    codes = np.array([picture_of(colour) for colour in colours.FLOWERS.colours])
+    found = objects.measure(editor_of(codes), split, "flowers", seed=0, outliner=outliner)
+    assert (found["pictures"], found["with_own_outline"], found["kept_empty"]) == (1, 0, 1)
+    assert found["outline_share"] == pytest.approx(0.5) and "reader" not in found  # of the first none says a colour

@@ -82,16 +82,35 @@ def test_save_and_load(tmp_path):
         outlines.Outliner("trees")
 
 
-def test_inside_reaches_four_pixels_beyond():
-    """A network that says +20 in the left half and -20 in the right: 64 columns, and 4 = 128/32 more, are inside."""
+def test_inside_is_the_networks_probability_at_the_pictures_size():
+    """A network that says log 3 in the left half and -log 3 in the right: 3/4 and 1/4, at any side."""
 
     def network(images):
-        return tf.where(tf.range(128)[None, None] < 64, 20.0, -20.0) * tf.ones([len(images), 128, 1])
+        return tf.where(tf.range(128)[None, None] < 64, 1.0, -1.0) * np.log(3) * tf.ones([len(images), 128, 1])
 
-    found = outlines.inside(network, tf.zeros([2, 128, 128, 3])).numpy()
-    assert found.shape == (2, 128, 128)
-    np.testing.assert_allclose(found[:, :, :68], 1, atol=1e-6)
-    np.testing.assert_allclose(found[:, :, 68:], 0, atol=1e-6)
+    for side in (64, 128):
+        found = outlines.inside(network, tf.zeros([2, side, side, 3]), side).numpy()
+        assert found.shape == (2, side, side)
+        np.testing.assert_allclose(found[:, :, : side // 2 - 1], 0.75, atol=1e-5)
+        np.testing.assert_allclose(found[:, :, side // 2 + 1 :], 0.25, atol=1e-5)
+
+
+def test_a_longer_picture_is_found_as_a_whole():
+    """100 pixels more, which the network's four halvings do not divide: those of the mirrored rest are cut off again.
+
+    The constants of `fixed` say what the network says; a graph that knows no sides says the same.
+    """
+    network, fixed = outlines.load("birds"), outlines.fixed("birds")
+    image = tf.nn.avg_pool2d(tf.random.stateless_uniform([1, 128, 228, 3], [0, 0], -1, 1), 9, 1, "SAME")
+    padded = np.pad(image, [(0, 0), (0, 0), (0, 12), (0, 0)], mode="reflect")
+    wanted = tf.sigmoid(network(padded)).numpy()[:, :, :228]
+    np.testing.assert_allclose(outlines.inside(fixed, image, 128), wanted, atol=1e-5)
+    turned = outlines.inside(fixed, tf.transpose(image, [0, 2, 1, 3]), 128)
+    assert turned.shape == (1, 228, 128) and not fixed.kept
+    graph = tf.function(lambda x: outlines.inside(fixed, x, 128), input_signature=[tf.TensorSpec([None] * 3 + [3])])
+    np.testing.assert_allclose(graph(image), wanted, atol=1e-5)
+    halves = tf.nn.avg_pool2d(image, 2, 2, "VALID")  # of a model of 64
+    assert outlines.inside(fixed, halves, 64).shape == (1, 64, 114)
 
 
 def test_square_around_a_box():

@@ -9,6 +9,7 @@ import sys
 from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
 
 from export import variants
 from simgan_tf.system import commands
@@ -31,6 +32,21 @@ def test_requirements_are_the_packages_lists_put_together():
     serving = [line for line in listed if line.startswith("tensorflow-serving-api")]
     assert sorted(filter(None, lines)) == sorted(set(listed) - set(serving))
     assert f'--no-deps "{serving[0]}"' in (ROOT / "Makefile").read_text()
+
+
+def test_the_lock_has_every_requirement_in_a_version_that_it_allows():
+    """And a checksum of each, without which pip would refuse all."""
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.findall(r"^([\w.-]+)==([^\s;]+)(.*?)(?=^\S|\Z)", lock, re.MULTILINE | re.DOTALL)
+    assert all("--hash=sha256:" in rest for _, _, rest in entries) and "http" not in lock
+    locked = {}
+    for name, version, _ in entries:
+        locked.setdefault(name.lower().replace("_", "-"), []).append(version)
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    for line in filter(None, lines):
+        requirement = Requirement(line)
+        versions = locked[requirement.name]
+        assert any(requirement.specifier.contains(version) for version in versions), (line, versions)
 
 
 def test_no_tool_of_the_tests_comes_with_an_installation():

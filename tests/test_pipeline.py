@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import pipeline, records
+from tests import tiny
 
 COUNT = 10
 CAPTIONS = [1 + number % 3 for number in range(COUNT)]  # 1 to 3 an image, 19 in all
@@ -272,3 +273,22 @@ def test_arguments_that_do_not_fit_are_told_with_both_numbers(split, change, wor
     embeddings, tokens = flat()
     with pytest.raises(ValueError, match=words):
         pipeline.training_batches(split, **{"embeddings": embeddings, "tokens": tokens, **SIZES, **change})
+
+
+READS_AHEAD = """
+import sys
+from data import pipeline
+from tests import tiny
+split = pipeline.load_split(sys.argv[1], "train")
+batches = iter(pipeline.training_batches(split, None, None, image_size=32, load_size=40, batch_size=4, seed=0))
+next(batches)
+"""
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_a_process_ends_while_pictures_are_read_ahead(path):
+    """The iterator is still alive when the interpreter ends. One in ten such processes once stayed for ever."""
+    for _ in range(8):
+        done = tiny.start("-c", READS_AHEAD, path / "records", timeout=120)
+        assert not [line for line in done.stderr.splitlines() if "Error" in line or "rror:" in line]

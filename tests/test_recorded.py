@@ -73,6 +73,8 @@ def recorded_run(path, tmp_path_factory):
     return root
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_a_run_on_embeddings_alone(recorded_run):
     """Trains, draws its sheet, resumes and is measured; a sentence of one's own is refused in one line."""
     root = recorded_run
@@ -96,6 +98,8 @@ def test_a_foreign_encoder_is_refused(recorded_run, path, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
 def test_an_encoder_is_taken_into_the_run(path, tmp_path):
     """--text_encoder copies it, records filled by it fit, and the run can be moved and edited with."""
     filled = tmp_path / "records"

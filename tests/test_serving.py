@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from export.serving import checks, client, deployment
+from simgan_tf.text import notes
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 from tests.tiny import picture_files, refused, run
@@ -56,6 +57,15 @@ def test_edit_and_interpolate(addresses, double, picture, kind):
     wanted = double.session.run("interpolate", image_bytes=[picture], text=[RED], to_text=[BLUE], steps=[4], seed=[5])
     made = client.interpolate(addresses[kind], kind, picture, RED, BLUE, 4, 5)
     assert made == wanted["png_bytes"][0].tolist() and len(set(made)) == 4
+
+
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_the_sentence_is_told_as_it_was_understood(addresses, untrained, picture, kind):
+    """The lines that the command tells, beside the picture; none of a sentence that is understood."""
+    text = f"zzz not {BLUE} {RED}"
+    pictures, lines = client.edit_with_notes(addresses[kind], kind, picture, text, [0, 7])
+    assert len(pictures) == 2 and lines == notes.notes(text, untrained.text_encoder) and len(lines) > 2
+    assert client.edit_with_notes(addresses[kind], kind, picture, RED, [0])[1] == []
 
 
 @pytest.mark.parametrize("kind", PROTOCOLS)
@@ -134,6 +144,7 @@ def test_command(addresses, tmp_path, picture):
     assert run(*common, "--samples=2", "--seed=4").stdout == f"wrote {tmp_path}/edit_1.png to {tmp_path}/edit_2.png\n"
     made = [(tmp_path / f"edit_{i}.png").read_bytes() for i in (1, 2)]
     assert made == client.edit(addresses["rest"], "rest", picture, RED, [4, 5])
+    assert "note: unknown to the model: zzz" in run(*common, f"--text={RED} zzz").stdout
     run(*common, f"--to_text={BLUE}", "--steps=3")
     assert sorted(os.listdir(tmp_path)) == ["edit.png", *[f"edit_{i}.png" for i in (1, 2, 3)], "flower.png"]
     (tmp_path / "flower.png").write_bytes(b"no picture")

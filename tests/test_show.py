@@ -44,6 +44,28 @@ def test_draws_without_replacement_in_the_records_order(records_dir):
         show.pick(str(records_dir), "train", 0, 0)
 
 
+def test_records_of_another_set_are_not_shown(records_dir, tmp_path):
+    """A picture of the same size with another key: whoever looks at records looks at those of dataset.json."""
+    other = tmp_path / "other"
+    other.mkdir()
+    records.write_split(str(other), "train", [example(number, key=f"yek_{number}") for number in range(4)], 2)
+    for path in other.iterdir():
+        path.replace(records_dir / path.name)
+    for read in (lambda: show.pick(str(records_dir), "train", 2, 0),
+                 lambda: list(records.first_examples(str(records_dir), "train", 1))):  # fmt: skip
+        with pytest.raises(ValueError, match="the train records are not those that dataset.json describes"):
+            read()
+
+
+@pytest.mark.parametrize("change", [{"captions": "20"}, {"class_ids": 3}, {"fingerprint": 1}, {"embedding_dim": "7"}])
+def test_a_dataset_json_without_its_numbers_is_refused(records_dir, change):
+    info = records.read_info(str(records_dir))
+    info["splits"]["train"].update(change)
+    records.write_info(str(records_dir), info)
+    with pytest.raises(ValueError, match=r"dataset\.json does not say how many captions"):
+        show.pick(str(records_dir), "train", 2, 0)
+
+
 def test_pictures_stand_whole_in_their_cells_and_words_below():
     """Cells of 100 with gaps of 8: cell (row, column) starts at x = 8 + 108 column; a 40x20 picture is 100x50 there."""
     page = show.sheet([example(number) for number in range(3)], columns=2, cell=100, captions=1)

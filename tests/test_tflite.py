@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 
+import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -241,6 +242,30 @@ def test_picture_operations(raw):
     assert counts == {"CONV_2D": 2 * (3 + 1 + 2 + 1), "CONV_2D_TRANSPOSE": 2 * 2, "CONCATENATION": 2, "ADD": 2}
 
 
+def test_tensors_get_names_of_their_own(plain):
+    """Equal names are told apart, the first left as it is; a model whose names differ is not written anew."""
+    model = pathlib.Path(plain).read_bytes()
+    tree = schema.ModelT.InitFromPackedBuf(model, 0)
+    graphs = tree.subgraphs
+    for graph in graphs:
+        for number, tensor in enumerate(graph.tensors):
+            tensor.name = b"arg%d" % number
+
+    def packed() -> bytes:
+        builder = flatbuffers.Builder(len(model))
+        builder.Finish(tree.Pack(builder), b"TFL3")
+        return bytes(builder.Output())
+
+    named, _ = quantise._named(packed())
+    found = [tensor.name for graph in schema.ModelT.InitFromPackedBuf(named, 0).subgraphs for tensor in graph.tensors]
+    assert len(found) == len(set(found)) == sum(len(graph.tensors) for graph in graphs) > len(graphs[0].tensors)
+    assert found[: len(graphs[0].tensors)] == [tensor.name for tensor in graphs[0].tensors]
+    for number, tensor in enumerate(tensor for graph in graphs for tensor in graph.tensors):
+        tensor.name = b"%d" % number
+    different = packed()
+    assert quantise._named(different)[0] is different
+
+
 def test_refusal():
     """The two figures at, and just beyond, their limits."""
     good = {"n": 32, "psnr_db": 30.0, "manipulate_psnr_db": None, "colour_lost": 0.02}
@@ -335,14 +360,15 @@ def picture(path: str, mode: str, size: tuple[int, int]) -> str:
 
 def example(*arguments: str, blocked: str = "") -> subprocess.CompletedProcess:
     block = "".join(f"sys.modules['{name}'] = None; " for name in blocked.split())
-    here = f"sys.path[:0] = [{str(pathlib.Path(ROOT) / 'simgan_tf')!r}]; " if "simgan_tf" in blocked else ""
+    beside = [str(pathlib.Path(ROOT) / name) for name in ("simgan_tf", "simgan_tf/text")]
+    here = f"sys.path[:0] = {beside!r}; " if "simgan_tf" in blocked else ""
     code = f"import sys; {block}{here}from export import device_example; device_example.main()"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_example_without_tensorflow(tmp_path, plain, editor):
-    """Where TensorFlow, Keras, absl and our package cannot be imported, carry.py beside it: the editor's own edit.
+    """Where TensorFlow, Keras, absl and our package cannot be imported, two files beside it: the editor's own edit.
 
     Of a square to two levels; a longer picture is edited in squares, which see less at their ends.
     """

@@ -1,12 +1,15 @@
 """The loop: resume to the bit, metrics, stops, and run directories that belong to another run."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
 import re
 import shutil
 import signal
+import tempfile
 
 import keras
 import numpy as np
@@ -128,6 +131,90 @@ def test_a_non_finite_term_stops_the_run_and_keeps_the_last_checkpoint(tmp_path)
         training.train(fresh(TINY), poisoned, TINY, str(tmp_path), IMAGES)
     assert checkpoints.latest_checkpoint(str(tmp_path)).endswith("ckpt-3")
     assert training.train(fresh(TINY), batches, TINY, str(tmp_path), IMAGES) == 6
+
+
+@contextlib.contextmanager
+def of_nobody():
+    """Within, this process has no more rights than anybody: root may write everywhere, also where nobody may."""
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if os.getuid() == 0:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def public():
+    """A folder that everybody may enter; pytest's own are root's alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield folder
+        os.chmod(folder, 0o755)
+
+
+def test_a_run_directory_that_cannot_be_written_is_left_as_it_was(public):
+    os.makedirs(os.path.join(public, "run", "checkpoints"))
+    for name in ("run/checkpoints", "run", "."):
+        os.chmod(os.path.join(public, name), 0o555)
+    for name in ("run", "new"):
+        run_dir = os.path.join(public, name)
+        with of_nobody(), pytest.raises(OSError, match=rf"^--run_dir={run_dir} cannot be written \(.*\); choose anoth"):
+            with training.holding(run_dir):
+                pytest.fail("it was held")
+    assert os.listdir(public) == ["run"] and os.listdir(os.path.join(public, "run", "checkpoints")) == []
+    os.chmod(os.path.join(public, "run"), 0o755)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.usefixtures("eager")
+def test_a_run_directory_that_becomes_read_only_keeps_its_last_checkpoint(public):
+    """Before step 5 the rights go. Its row of the log cannot be written, nor its checkpoint; step 3 stays."""
+    run_dir = os.path.join(public, "run")
+    rights = contextlib.ExitStack()
+
+    def losing(step):
+        for batch in batches(step):
+            if step == 4:
+                rights.enter_context(of_nobody())
+            yield batch
+            step += 1
+
+    os.mkdir(run_dir, 0o755)
+    if os.geteuid() != 0:
+        pytest.skip("needs root, who alone can lose rights")
+    with rights, pytest.raises(OSError, match=r"^step 5: the log .* cannot be written .*ckpt-3\. Make room") as line:
+        training.train(fresh(TINY), losing, TINY, run_dir, IMAGES)
+    assert "\n" not in str(line.value)
+    assert checkpoints.latest_checkpoint(run_dir).endswith("ckpt-3")
+    assert training.train(fresh(TINY), batches, TINY, run_dir, IMAGES) == 6
+    assert [row["step"] for row in rows(run_dir)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.usefixtures("eager")
+def test_a_clock_that_goes_back_loses_nothing(tmp_path, monkeypatch):
+    """An hour at every look; and files that are older than those before them."""
+    hours = itertools.count()
+
+    def going_back():
+        return 1e9 - 3600.0 * next(hours)
+
+    monkeypatch.setattr("time.time", going_back)
+    monkeypatch.setattr("tqdm.std.time", going_back)
+    run_dir = str(tmp_path)
+    assert training.train(fresh(TINY), batches, dataclasses.replace(TINY, steps=4), run_dir, IMAGES) == 4
+    for age, step in enumerate(checkpoints.steps(run_dir)):
+        os.utime(checkpoints.path_of(run_dir, step) + ".index", (1e8 - age, 1e8 - age))
+    assert checkpoints.steps(run_dir) == [3, 4]
+    method = fresh(dataclasses.replace(TINY, seed=3))
+    assert training.train(method, batches, TINY, run_dir, IMAGES) == 6
+    found = rows(run_dir)
+    assert [row["step"] for row in found] == [1, 2, 3, 4, 5, 6]
+    assert all(0 < row["images_per_second"] < math.inf for row in found)
 
 
 @pytest.mark.usefixtures("eager")

@@ -21,6 +21,8 @@ from data.captions import ALPHABET
 from export.web import __main__ as web
 from export.web import litert, serve
 from simgan_tf import carry, configs
+from simgan_tf.edit import central_square
+from simgan_tf.system.pictures import to_pixels
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
 from tests.tiny import ROOT, refused, run, start
@@ -35,8 +37,15 @@ CONTRACT = {
     "image": {"size": 16, "load_size": 20},
     "tokens": {"length": 9, "vocabulary": "vocabulary.txt", **Vocabulary.contract},
     "signatures": {
-        "embed": {"inputs": {"tokens": {"shape": [1, 9], "dtype": "int32"}}},
-        "edit": {"inputs": {name: {"shape": [1, 4], "dtype": "float32"} for name in ("image", "embedding", "noise")}},
+        name: {
+            "inputs": {key: {"shape": [1, 4], "dtype": dtype} for key, dtype in inputs.items()},
+            "outputs": {"made": {"shape": [1, 4], "dtype": "float32"}},
+        }
+        for name, inputs in {
+            "embed": {"tokens": "int32"},
+            "edit": {"image": "float32", "embedding": "float32", "noise": "float32"},
+            "manipulate": {"image": "uint8", "tokens": "int32", "noise": "float32"},
+        }.items()
     },
 }
 
@@ -48,7 +57,7 @@ def node(script: str, value: object) -> object:
     whole = f"""
         import {{ readFileSync }} from "node:fs";
         import * as pixels from {json.dumps((PAGE / "pixels.js").as_uri())};
-        import {{ withProfile }} from {json.dumps((PAGE / "profile.js").as_uri())};
+        import {{ quality, withProfile }} from {json.dumps((PAGE / "profile.js").as_uri())};
         import {{ makeTokeniser }} from {json.dumps((PAGE / "words.js").as_uri())};
         const value = JSON.parse(readFileSync(0, "utf8"));
         let answer;
@@ -118,6 +127,25 @@ def test_unknown_tokenisation_in_javascript():
 
 
 # ---- pixels.js ----
+
+
+@pytest.mark.parametrize("height, width", [(4, 4), (4, 8), (12, 4), (4, 5)])
+def test_central_square_and_its_bytes_in_javascript(height, width):
+    """Of a model that draws anew: the square that Python takes, and pixels of the edit mixed by strength."""
+    small, edited = (np.random.default_rng(i).uniform(-1, 1, [h, w, 3]) for i, (h, w) in
+                     enumerate([(height, width), (4, 4)]))  # fmt: skip
+    square, found = node(
+        """
+        const square = pixels.centralSquare(Float32Array.from(value.small), value.w, value.h, 4);
+        answer = [Array.from(square), Array.from(pixels.toBytes(square, value.edited, 0.25))];
+        """,
+        {"small": small.ravel().tolist(), "edited": edited.ravel().tolist(), "h": height, "w": width},
+    )
+    expected = central_square(small)
+    np.testing.assert_allclose(np.reshape(square, [4, 4, 3]), expected, atol=1e-6)
+    rgba = np.reshape(found, [4, 4, 4])
+    mixed = expected + 0.25 * (edited - expected)
+    assert np.abs(rgba[..., :3] - to_pixels(mixed).astype(int)).max() <= 1 and (rgba[..., 3] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -255,6 +283,14 @@ def test_profiles_that_do_not_fit():
         assert with_profile(original, made) == made
 
 
+@pytest.mark.parametrize("quality", [20, 50, 75, 87, 95, 100])
+def test_the_quality_of_a_jpeg_goes_along(quality):
+    script = "answer = quality(Uint8Array.from(value));"
+    for options in ({"progressive": True}, {"icc_profile": LONG, "subsampling": 0}):
+        assert abs(100 * node(script, list(encoded("JPEG", quality=quality, **options))) - quality) <= 1.001
+    assert node(script, list(encoded("PNG"))) == 0.95
+
+
 # ---- the build and the server, with files in LiteRT.js's places ----
 
 
@@ -287,7 +323,7 @@ def test_build(tmp_path, run_dir, litert_dir):
     on_disk = {path.relative_to(out).as_posix(): path.stat().st_size for path in out.rglob("*") if path.is_file()}
     assert site["files"] == {name: size for name, size in on_disk.items() if name != "site.json"}
     assert (site["contract"], site["sentences"]) == (CONTRACT, ["a red flower"])
-    assert {name for name in on_disk if "/" not in name} == {*os.listdir(PAGE), "site.json"}
+    assert {name for name in on_disk if "/" not in name} == {*os.listdir(PAGE), "site.json", "_headers", "nginx.conf"}
     assert (out / site["vocabulary"]).read_text() == "<pad>\n<unk>\nred\n"
     assert (out / "litert" / "index.js").read_text().endswith('from "./wasm-utils.js";')
     assert site["limits"] == {"max_pixels": 50_000_000, "max_aspect": 40, "min_side": 8}
@@ -331,7 +367,7 @@ def test_wrong_models(tmp_path):
     """No contract, a later one, one of integers: refused before anything is written."""
     model = tmp_path / "m.tflite"
     model.write_bytes(b"TFL3")
-    with pytest.raises(ValueError, match=r"m.tflite carries no contract.json that this code knows"):
+    with pytest.raises(ValueError, match=r"m.tflite carries no contract that this code knows"):
         web.read_packed(str(model))
     integers = json.loads(json.dumps(CONTRACT))
     integers["signatures"]["edit"]["inputs"]["image"]["dtype"] = "int8"

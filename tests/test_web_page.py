@@ -1,4 +1,5 @@
-"""The page of export/web in a headless Chromium: what a person does; its pixels against Python's of the same file."""
+"""The page of export/web in a headless Chromium and a headless Firefox: what a person does; its pixels against Python's
+of the same file."""
 
 import base64
 import functools
@@ -22,16 +23,16 @@ from export.web import __main__ as web
 from export.web import litert, serve
 from simgan_tf import carry
 from simgan_tf.edit import Editor
-from tests import chromium
+from tests import chromium, firefox
 from tests.tiny import CONFIG, make_run, vse_encoder
 
 EDITED = "return document.querySelector('#status').textContent.startsWith('Edited')"
 ENTER, TAB, SHIFT, HOME, END = "\ue007", "\ue004", "\ue008", "\ue011", "\ue010"  # WebDriver's names of keys
 LEFT, UP, RIGHT, DOWN = "\ue012", "\ue013", "\ue014", "\ue015"
 
-pytestmark = [
-    pytest.mark.ci, pytest.mark.slow, pytest.mark.skipif(bool(chromium.missing()), reason=str(chromium.missing()))
-]
+BROWSERS = {"chromium": (chromium.missing, chromium.chromium), "firefox": (firefox.missing, firefox.firefox)}
+
+pytestmark = [pytest.mark.ci, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ class Python:
         shape = carry.small_size(height, width, CONFIG.image_size)
         small = tf.image.resize(part.astype(np.float32), shape, antialias=True).numpy() / 127.5 - 1
         edited = in_squares(small, lambda square: edit(image=square[None], embedding=mixed, noise=noise)["edited"][0])
-        carried = carry.carry(part, small, small + np.float32(strength) * (edited - small))
+        carried = carry.carry(part, small, edited, strength)
         return carry.put_back(photo, carried, box) if box else carried
 
 
@@ -120,9 +121,12 @@ def serving(server: http.server.HTTPServer):
     return f"http://127.0.0.1:{server.server_port}/"
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium.chromium(str(tmp_path_factory.mktemp("profile"))) as window:
+@pytest.fixture(scope="module", params=BROWSERS)
+def browser(request, tmp_path_factory):
+    missing, start = BROWSERS[request.param]
+    if reason := missing():
+        pytest.skip(reason)
+    with start(str(tmp_path_factory.mktemp("profile"))) as window:
         yield window
 
 
@@ -326,12 +330,12 @@ def test_a_part(page, site, python, tmp_path):
 
 def saved(page, folder) -> bytes:
     """What the button brings, under the name that the page says."""
-    page.devtools("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    page.downloads(str(folder))
     page.click("#save")
     said = page.wait("const s = document.querySelector('#status').textContent; return s.startsWith('Saved') && s")
     name = said.removeprefix("Saved as ").removesuffix(".")
     end = time.monotonic() + chromium.PATIENCE
-    while not (folder / name).exists():
+    while not (folder / name).exists() or not (folder / name).stat().st_size or list(folder.glob("*.part")):
         assert time.monotonic() < end, os.listdir(folder)
         time.sleep(0.05)
     assert "petals" in name
@@ -405,6 +409,7 @@ def test_bad_input(page, tmp_path):
     Image.new("1", (8000, 6300)).save(tmp_path / "huge.png")
     Image.new("L", (7, 70)).save(tmp_path / "tiny.png")
     Image.new("L", (4000, 90)).save(tmp_path / "long.png")
+    Image.fromarray(np.full([20, 20], 4095, np.uint16)).save(tmp_path / "deep.png")
     (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"></svg>')
     for name, message in (
         ("letter.txt", "letter.txt is not a picture that this browser can read. Take a JPEG"),
@@ -412,6 +417,7 @@ def test_bad_input(page, tmp_path):
         ("huge.png", "huge.png is 8000x6300, over 50 million pixels. Make it smaller."),
         ("tiny.png", "tiny.png is 7x70. Both sides need 8 pixels"),
         ("long.png", "long.png is 4000x90. The longer side may be 40 times"),
+        ("deep.png", "deep.png: it has 16 bits a colour of which the upper 4 are empty"),
         ("drawing.svg", "drawing.svg: it is damaged, or of a kind that this browser cannot read; take a JPEG"),
     ):
         assert message in refusal(page, page.type, "#file", str(tmp_path / name))
@@ -476,7 +482,7 @@ def walk(page, *keys: str) -> list[str]:
 def test_widths_and_schemes(page, width, scheme):
     """Nothing sticks out, also with a word that has no end; text stands out from what is behind it (WCAG: 4.5)."""
     page.size(width, 780, mobile=width < 500)
-    page.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    page.scheme(scheme)
     write(page, "#text", "flower " + "q" * 300)
     assert page.run("return document.documentElement.scrollWidth") <= width
     colours = page.run("""
@@ -526,6 +532,7 @@ def test_any_other_server(site, browser, python):
     model = os.path.join(site, "model", "simgan.tflite")
     handler = functools.partial(Plain, directory=site)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Plain.asked.clear()  # by another browser
         address = serving(server)
         browser.open(address)
         browser.wait(EDITED)

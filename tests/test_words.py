@@ -1,15 +1,17 @@
-"""One table of sentences, words.json, for every place that makes ids of text: Python, TensorFlow ops, later JavaScript.
-The words in it were written by hand. The released encoders' own rules are held to it between Python and graph."""
+"""One table of sentences, words.json, for every place that makes ids of text: Python, TensorFlow ops, JavaScript.
+The words in it were written by hand, or, of other letters than a to z, by the package regex. The
+released encoders' own rules are held to it between Python and graph."""
 
 import json
 import pathlib
+import unicodedata
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data.captions import ALPHABET
-from simgan_tf.text import released_tokens
+from simgan_tf.text import normal_form, released_tokens
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
@@ -22,11 +24,35 @@ NOT_UTF8 = [b"red\xffblue", b"\xc3(red \xf0\x9f\x8c", b"\x80red\xed\xa0\xbdblue"
 
 def test_the_table_is_wide():
     """Every kind of trouble is there, and known words that a sloppy reader would find where there are none."""
-    assert len(TABLE) >= 200
+    assert len(TABLE) >= 350
     assert {len(text) for text in TEXTS} >= {0, 1, 10_000}
     for part in "\0\u0301\u0131\ufb01\u05d0\uff32\U0001f338\ud83d\u00a0'-7":
         assert any(part in text for text in TEXTS), part
     assert sum(not words for words in TABLE.values()) >= 20
+
+
+SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "CJK", "HIRAGANA", "HANGUL", "ARABIC", "HEBREW", "DEVANAGARI", "THAI")
+
+
+def test_ten_scripts_are_in_it():
+    for script in SCRIPTS:
+        foreign = [text for text in TEXTS if any(unicodedata.name(c, "").startswith(script) for c in text)]
+        assert len(foreign) >= 4, script
+        assert sum(bool(TABLE[text]) for text in foreign) >= 4, script
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_the_form_of_unicode_in_the_graph():
+    """Python's own NFC of every letter and mark that can be taken apart or put together, and of random mixtures."""
+    letters = [chr(c) for c in range(0x30000) if unicodedata.decomposition(chr(c)) or unicodedata.combining(chr(c))]
+    parts = [unicodedata.normalize("NFD", letter) for letter in letters]
+    random = np.random.default_rng(0)
+    pool = letters + parts + list("aeo \u0301\u0323\u0302\u1100\u1161\u11a8") * 500
+    mixed = ["".join(random.choice(pool, 6)) for _ in range(5000)]
+    texts = letters + parts + mixed + ["", "plain"]
+    found = normal_form.nfc(tf.constant(texts)).numpy()
+    assert [text.decode() for text in found] == [" " + unicodedata.normalize("NFC", text) for text in texts]
 
 
 def test_words_in_python():

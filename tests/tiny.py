@@ -18,7 +18,10 @@ from absl import app
 from absl.testing import flagsaver
 from PIL import Image
 
-from simgan_tf import checkpoints, methods, training
+from export.serving import reading
+from simgan_tf import checkpoints, keras2, methods, training
+from simgan_tf.configs import ccgan, reed, sisgan, tagan
+from simgan_tf.configs.base import Base
 from simgan_tf.configs.simgan import Config
 from simgan_tf.text import char_cnn_rnn, encoders, kiros
 from simgan_tf.text.released_tokens import Dictionary
@@ -45,6 +48,20 @@ TINY = Config(
     checkpoint_every=3,
     sentences=("a red flower", "a white flower"),
 )
+SIZES = {  # of every method's tiny configuration
+    field: getattr(TINY, field)
+    for field in ("image_size", "load_size", "batch_size", "steps", "log_every", "sample_every", "checkpoint_every",
+                  "sentences")
+}  # fmt: skip
+TINIES = {  # of every method of METHODS
+    "simgan": TINY,
+    "sisgan": sisgan.Config(width=4, units=1, ca_size=6, d_width=4, text_size=5, **SIZES),
+    # Not 4: a unit of one channel has a norm of one number, whose gradient is mostly rounding.
+    "reed": reed.Config(width=16, style_size=6, d_width=4, text_size=5, gan_steps=2, **SIZES),
+    "ccgan": ccgan.Config(width=4, units=1, code_size=6, d_width=4, text_size=5, **SIZES),
+    # Not 4: what matching and mismatching sentences teach so small a D cancels, and its gradient is mostly rounding.
+    "tagan": tagan.Config(word_size=5, hidden_size=16, width=16, units=1, ca_size=6, d_width=16, **SIZES),
+}
 EMBEDDING = 7  # D of the tiny phi
 TINY_FLAGS = [
     "--preset=simgan_demo", "--image_size=16", "--load_size=18", "--width=4", "--units=1", "--d_width=4", "--ca_size=4",
@@ -104,21 +121,26 @@ def random_arrays(shapes: dict[str, str], sizes: dict[str, int]) -> dict[str, np
             for key, each in letters.items()}  # fmt: skip
 
 
-def make_run(directory: str, encoder: encoders.TextEncoder, **switches: object) -> str:
-    """A run of step 7, of CONFIG with some switches.
+def own_name(variable: object) -> str:
+    """Of a weight in its layer; Keras 2 has layer/variance:0."""
+    return variable.name.split("/")[-1].split(":")[0]
 
-    Its generator uses its whole range, and its moving statistics are far from 0 and 1.
+
+def make_run(directory: str, encoder: encoders.TextEncoder, config: Base = CONFIG, **switches: object) -> str:
+    """A run of step 7, of `config` with some switches.
+
+    What edits uses its whole range, and its moving statistics are far from 0 and 1.
     """
     draw = np.random.default_rng(1)
     encoder.save(os.path.join(directory, "text_encoder"))
-    config = dataclasses.replace(CONFIG, **switches)
+    config = dataclasses.replace(config, **switches)
     training.write_config(directory, config, {"fingerprint": "none"}, encoder.fingerprint)
     method = methods.build(config, encoder, 1)
-    for variable in method.generator.variables:
-        shape = variable.shape
-        if variable.name == "variance":
+    for variable in keras2.weights_of(method.network):
+        shape, name = variable.shape, own_name(variable)
+        if name == "variance":
             variable.assign(draw.uniform(0.3, 3.0, shape))
-        elif variable.name == "gamma":
+        elif name == "gamma":
             variable.assign(draw.uniform(0.7, 1.3, shape))
         elif len(shape) == 1:
             variable.assign(draw.normal(0.0, 0.5, shape))
@@ -136,7 +158,7 @@ def picture_files(count: int, seed: int = 0) -> list[bytes]:
     for i in range(count):
         small = Image.fromarray(draw.integers(0, 255, [4, 4, 3]).astype(np.uint8))
         buffer = io.BytesIO()
-        form = ("JPEG", "PNG", "WEBP")[i % 3]
+        form = ("JPEG", "PNG", "WEBP" if reading.WEBP else "PNG")[i % 3]
         small.resize((30 + 7 * i, 50 - 3 * i), Image.Resampling.BICUBIC).save(buffer, form, lossless=True)
         made.append(buffer.getvalue())
     return made

@@ -1,170 +1,200 @@
-"""Strangers' pickles read as data: the opcodes that make plain values and numpy arrays, and no way to run anything."""
+"""Strangers' pickles: plain values and numpy's arrays of numbers and text; nothing that a file names is run.
+For use within data.readers.sandbox, which bounds what a pickle may take."""
 
-import codecs
-import io
+import copyreg
+import math
+import pickle
 import re
-import struct
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from data.readers import plain
-from data.readers.pickle_machine import MAX_STEPS, Machine
+import numpy as np
 
-MAX_DIGITS = 24  # of a number or memo index in protocol 0; 64 bits take 20 and an L
+from data.readers import sandbox
+
 ADVICE = "only lists, dicts, numbers, text and numpy arrays of them are read; save the data as such"
+BROKEN = (pickle.UnpicklingError, ValueError, TypeError, AttributeError, EOFError, LookupError, OverflowError)
+SHORT = reprlib.Repr()  # values for messages: their own `str` may be larger than all memory
+SHORT.maxlevel = 2
+DTYPE = re.compile(r"[<>|=]?(?:f[248]|[iu][1248]|b1|[SU][1-9][0-9]{0,6})")
 
-Step = Callable[[Machine], None]
 
+def load(path: str) -> object:
+    """What a pickle of any protocol holds: None, bool, int, float, str, bytes, list, tuple, dict, arrays and scalars.
 
-def load(path: str, max_bytes: int = 2**31) -> object:
-    """What a pickle file of any protocol holds: None, bool, int, float, str, bytes, list, tuple, dict, numpy arrays
-    and scalars.
+    Python 2's strings come as latin1 text, an OrderedDict as a dict.
 
-    Python 2's strings come as latin1 text, an OrderedDict as a dict, a bytearray as bytes; arrays are in this
-    machine's byte order and read-only. Memory stays under 0.8 GB and four times the file.
-
-    Raises: ValueError naming file, byte and reason for anything else, of which nothing was run; OSError.
+    Raises: ValueError naming file and reason for anything else, of which nothing was run; OSError.
     """
-    with open(path, "rb") as file:
-        try:
-            size = plain.file_size(file, max_bytes)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        return _run(file, size, path)
+    with sandbox.opened(path) as file:
+        return read(file, path)
 
 
-def loads(data: bytes, name: str = "pickle") -> object:
-    """As `load`, of the bytes themselves; `name` stands for the path in messages."""
-    return _run(io.BytesIO(data), len(data), name)
-
-
-def _run(file: BinaryIO, size: int, name: str) -> object:
-    machine = Machine(file, size)
+def read(file: BinaryIO, name: str) -> object:
+    """As `load`, of an open file; `name` stands for the path in messages."""
+    copyreg.clear_extension_cache()  # what is in it would not be asked of find_class
     try:
-        for _ in range(MAX_STEPS):
-            machine.start = machine.at
-            code = machine.take(1)
-            if code == b".":
-                return machine.result()
-            if code not in _STEPS:
-                raise ValueError(f"opcode {_REFUSED.get(code, repr(code))} makes no plain data")
-            _STEPS[code](machine)
-        reason = f"it takes over {MAX_STEPS:,} steps"
-    except IndexError:
-        reason = "a value is used that is not there"
-    except ValueError as error:
-        reason = str(error)
-    raise ValueError(f"{name}: byte {machine.start}: {reason}; {ADVICE}")
+        value = _Unpickler(file, encoding="latin1").load()
+        if file.read(1):
+            raise ValueError("more bytes follow the end")
+    except BROKEN as error:
+        reason = error if str(error) and len(str(error)) < 300 else type(error).__name__
+        raise ValueError(f"{name}: {reason}; {ADVICE}") from None
+    return value
 
 
-def _protocol(machine: Machine) -> None:
-    if machine.take(1)[0] > 5:
-        raise ValueError("it is of a protocol above 5")
+def word_numbers(path: str) -> Iterator[tuple[str, int]]:
+    """The entries of a pickled dict of words and whole numbers; words that are bytes come as latin1 text.
+
+    Raises: ValueError for another content.
+    """
+    content = load(path)
+    if type(content) is not dict:
+        raise ValueError(f"{path} holds a {type(content).__name__}, no table of words")
+    for word, number in content.items():
+        if type(word) not in (str, bytes) or not isinstance(number, (int, np.integer)) or isinstance(number, bool):
+            shown = str(word)[:40] if type(word) is str else f"a {type(word).__name__}"
+            raise ValueError(f"{path} has the entry {shown!r}: a {type(number).__name__}, no word and whole number")
+        yield word if type(word) is str else word.decode("latin1"), int(number)
 
 
-def _frame(machine: Machine) -> None:
-    """Skips a frame's size, a hint about how much to read at once."""
-    count = struct.unpack("<Q", machine.take(8))[0]
-    if count > machine.size - machine.at:
-        raise ValueError(f"a frame of {count:,} bytes is cut short")
+class _Maker:
+    """What a name in a pickle stands for: an own function, which checks what it is given. It is no class, so that none
+    can be made of it, and takes no state."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable) -> None:
+        object.__setattr__(self, "_make", make)
+
+    def __call__(self, *values: object) -> object:
+        return self._make(*values)
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("a name is given a state")
 
 
-def _number(layout: str) -> Step:
-    size, unpack = struct.calcsize(layout), struct.Struct(layout).unpack
-    return lambda machine: machine.stack.append(unpack(machine.take(size))[0])
+class _Dtype:
+    """A dtype while it is read: its code comes first, its byte order afterwards."""
+
+    __slots__ = ("dtype",)
+
+    def __setstate__(self, state: tuple) -> None:
+        kinds = [type(part) for part in state[:2]] if type(state) is tuple else []
+        if kinds != [int, str] or any(part is not None for part in state[2:5]) or state[1] not in ("<", ">", "|"):
+            raise ValueError(f"dtype {self.dtype} is given the state {SHORT.repr(state)}, which no plain dtype has")
+        self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _long(machine: Machine) -> None:
-    count = machine.take(1)[0]
-    if count > 9:
-        raise ValueError(f"a number has {count} bytes; 9 are the most")
-    machine.stack.append(int.from_bytes(machine.take(count), "little", signed=True))
+class _Array(np.ndarray):
+    """An array, empty until its state comes."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: tuple) -> None:
+        if type(state) is not tuple or len(state) != 5 or self.size:
+            raise ValueError(f"an array is given the state {SHORT.repr(state)}, which numpy does not write")
+        raw, dtype = _bytes(state[4]), _dtype(state[2])
+        _check_shape(state[1], dtype, len(raw))
+        super().__setstate__((1, state[1], dtype, bool(state[3]), raw))
 
 
-def _digits(machine: Machine) -> int:
-    return int(machine.line(MAX_DIGITS).removesuffix(b"L"))
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> _Maker:
+        if (module, name) not in MAKERS:
+            raise ValueError(f"it names {f'{module}.{name}'[:80]!r}, which is not on the list; nothing was run")
+        return MAKERS[module, name]
+
+    def persistent_load(self, pid: object) -> None:
+        raise ValueError("it refers to something outside of the file")
 
 
-def _integer(machine: Machine) -> None:
-    line = machine.line(MAX_DIGITS)
-    machine.stack.append(line == b"01" if line in (b"00", b"01") else int(line))  # the old way to write a bool
+def _bytes(value: object) -> bytes:
+    value = value.encode("latin1") if type(value) is str else value  # Python 2 wrote bytes as text
+    if type(value) not in (bytes, bytearray):
+        raise ValueError(f"an array's bytes are a {type(value).__name__}")
+    return bytes(value)
 
 
-def _python2_text(machine: Machine) -> None:
-    line = machine.line(machine.size)
-    body = line[1:-1]
-    if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
-        raise ValueError("a text has no quotes")
-    if re.search(rb"\\(?![\\'\"nrtx])", body.replace(rb"\\", b"")):  # codecs would only warn
-        raise ValueError("a text has an escape that Python 2 does not write")
-    machine.add(codecs.escape_decode(body)[0].decode("latin1"))
+def _dtype(value: object) -> np.dtype:
+    if type(value) is not _Dtype:
+        raise ValueError(f"an array's dtype is a {type(value).__name__}")
+    return value.dtype
 
 
-def _unicode_line(machine: Machine) -> None:
-    line = machine.line(machine.size)
-    text = line.decode("raw-unicode-escape")
-    if b"\\" in line:  # narrow builds of Python 2 wrote a character beyond 16 bits as two halves
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16")
-    machine.add(text)
+def _check_shape(shape: object, dtype: np.dtype, count: int) -> None:
+    """Raises: ValueError where `shape` does not take `count` bytes."""
+    if type(shape) is not tuple or len(shape) > 8 or any(type(side) is not int or side < 0 for side in shape):
+        raise ValueError(f"an array's shape is {SHORT.repr(shape)}, not 8 or fewer whole numbers from 0 on")
+    needed = math.prod(shape) * dtype.itemsize
+    if needed != count:
+        sides, wanted = SHORT.repr(shape), SHORT.repr(needed)
+        raise ValueError(f"an array of {dtype} and shape {sides} has {count:,} bytes, not {wanted}")
 
 
-def _index(layout: str, use: Callable[[Machine, int], None]) -> Step:
-    size, unpack = struct.calcsize(layout), struct.Struct(layout).unpack
-    return lambda machine: use(machine, unpack(machine.take(size))[0])
+def _reconstruct(kind: object, *rest: object) -> _Array:
+    if kind is not _NDARRAY:
+        raise ValueError("an array is made of something else than numpy.ndarray")
+    return np.ndarray.__new__(_Array, (0,), np.int8)
 
 
-_STEPS: dict[bytes, Step] = {
-    b"\x80": _protocol,
-    b"\x95": _frame,
-    b"N": lambda m: m.stack.append(None),
-    b"\x88": lambda m: m.stack.append(True),
-    b"\x89": lambda m: m.stack.append(False),
-    b"K": _number("<B"),
-    b"M": _number("<H"),
-    b"J": _number("<i"),
-    b"G": _number(">d"),
-    b"\x8a": _long,
-    b"I": _integer,
-    b"L": lambda m: m.stack.append(_digits(m)),
-    b"F": lambda m: m.stack.append(float(m.line(2 * MAX_DIGITS))),
-    b"S": _python2_text,
-    b"U": lambda m: m.add(m.sized("<B").decode("latin1")),
-    b"T": lambda m: m.add(m.sized("<I").decode("latin1")),
-    b"V": _unicode_line,
-    b"\x8c": lambda m: m.add(m.sized("<B").decode()),
-    b"X": lambda m: m.add(m.sized("<I").decode()),
-    b"\x8d": lambda m: m.add(m.sized("<Q").decode()),
-    b"C": lambda m: m.add(m.sized("<B")),
-    b"B": lambda m: m.add(m.sized("<I")),
-    b"\x8e": lambda m: m.add(m.sized("<Q")),
-    b"\x96": lambda m: m.add(m.sized("<Q")),
-    b"(": Machine.mark,
-    b")": lambda m: m.add(()),
-    b"t": lambda m: m.add(tuple(m.marked())),
-    b"\x85": lambda m: m.add(tuple(m.last(1))),
-    b"\x86": lambda m: m.add(tuple(m.last(2))),
-    b"\x87": lambda m: m.add(tuple(m.last(3))),
-    b"]": lambda m: m.add([]),
-    b"l": lambda m: m.add(m.marked()),
-    b"a": lambda m: m.extend(m.last(1)),
-    b"e": lambda m: m.extend(m.marked()),
-    b"}": lambda m: m.add({}),
-    b"d": lambda m: m.add_dict(m.marked()),
-    b"s": lambda m: m.fill(m.last(2)),
-    b"u": lambda m: m.fill(m.marked()),
-    b"p": lambda m: m.put(_digits(m)),
-    b"q": _index("<B", Machine.put),
-    b"r": _index("<I", Machine.put),
-    b"\x94": Machine.put_next,
-    b"g": lambda m: m.get(_digits(m)),
-    b"h": _index("<B", Machine.get),
-    b"j": _index("<I", Machine.get),
-    b"c": lambda m: m.name(m.line().decode("latin1"), m.line().decode("latin1")),
-    b"\x93": lambda m: m.name(*m.last(2)),
-    b"R": Machine.call,
-    b"b": Machine.build,
+def _refuse(*values: object) -> None:
+    raise ValueError("numpy.ndarray is called, which no pickle of an array does")
+
+
+def _make_dtype(code: object, *rest: object) -> _Dtype:
+    if type(code) is not str or not DTYPE.fullmatch(code):
+        raise ValueError(f"dtype {str(code)[:40]!r} is not read" if type(code) is str else "a dtype has no code")
+    made = _Dtype()
+    made.dtype = np.dtype(code)
+    return made
+
+
+def _scalar(dtype: object, raw: object) -> np.generic:
+    return _frombuffer(_bytes(raw), dtype, (), "C")[()]
+
+
+def _frombuffer(raw: object, dtype: object, shape: object, order: object, axes: object = None) -> np.ndarray:
+    """Protocol 5. `axes`, of newer numpy, is the order that the axes have in memory."""
+    raw, dtype = _bytes(raw), _dtype(dtype)
+    _check_shape(shape, dtype, len(raw))
+    array = np.frombuffer(raw, dtype) if raw else np.zeros(shape, dtype)
+    array = array.astype(dtype.newbyteorder("="), copy=False).view(_Array)  # which takes no other state
+    if order == "K" and type(axes) is tuple and len(axes) == len(shape) and all(type(axis) is int for axis in axes):
+        return array.reshape(shape).transpose(axes)
+    if order not in ("C", "F") or axes is not None:
+        raise ValueError(f"an array has the order of axes {SHORT.repr(order)}, which is not C or F")
+    return array.reshape(shape, order=order)
+
+
+def _encode(text: object, codec: object) -> bytes:
+    """How Python 3 writes bytes in the protocols 0 to 2."""
+    if type(text) is not str or codec not in ("latin1", "latin-1"):
+        raise ValueError(f"_codecs.encode to {SHORT.repr(codec)}, and not to latin1")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """How Python 3 writes b"" in the protocols 0 to 2."""
+    return b""
+
+
+def _ordered_dict(pairs: object = ()) -> dict:
+    if type(pairs) not in (list, tuple):
+        raise ValueError("an OrderedDict is made of something else than pairs")
+    return dict(pairs)
+
+
+_NDARRAY = _Maker(_refuse)
+MAKERS = {  # (module, name) as the file has them
+    ("numpy", "ndarray"): _NDARRAY,
+    ("numpy", "dtype"): _Maker(_make_dtype),
+    ("_codecs", "encode"): _Maker(_encode),
+    ("__builtin__", "bytes"): _Maker(_no_bytes),
+    ("collections", "OrderedDict"): _Maker(_ordered_dict),
 }
-_REFUSED = {b"P": "PERSID", b"Q": "BINPERSID", b"i": "INST", b"o": "OBJ", b"\x81": "NEWOBJ", b"\x92": "NEWOBJ_EX",
-            b"\x82": "EXT1", b"\x83": "EXT2", b"\x84": "EXT4", b"0": "POP", b"1": "POP_MARK", b"2": "DUP",
-            b"\x8b": "LONG4", b"\x8f": "EMPTY_SET", b"\x90": "ADDITEMS", b"\x91": "FROZENSET",
-            b"\x97": "NEXT_BUFFER", b"\x98": "READONLY_BUFFER"}  # fmt: skip
+for _core in ("core", "_core"):  # before and since numpy 2
+    MAKERS[f"numpy.{_core}.multiarray", "_reconstruct"] = _Maker(_reconstruct)
+    MAKERS[f"numpy.{_core}.multiarray", "scalar"] = _Maker(_scalar)
+    MAKERS[f"numpy.{_core}.numeric", "_frombuffer"] = _Maker(_frombuffer)

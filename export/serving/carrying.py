@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from simgan_tf.carry import EPSILON, RADIUS, SMOOTH
+from simgan_tf.carry import EPSILON, EVEN, GAIN, GAIN_OF_ALL, RADIUS, REST, SMOOTH
 
 ROWS = 64  # of the photograph at a time: 12 float maps of them take 12 MB at 4000 pixels
 
@@ -35,18 +35,34 @@ def carry(photo: tf.Tensor, small: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
 
 def fit(small: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
     """[12, h, w] float32: nine slopes and three offsets of the change, of pixels 0 to 255 (see simgan_tf/carry.py)."""
-    x = tf.cast(small, tf.float64)
-    x, d = _mean(x, SMOOTH), _mean(tf.cast(edited, tf.float64) - x, SMOOTH)
+    small = tf.cast(small, tf.float64)
+    change = tf.cast(edited, tf.float64) - small
+    x, d = _mean(small, SMOOTH), _mean(change, SMOOTH)
     mean_x, mean_d = _mean(x, RADIUS), _mean(d, RADIUS)
     cov_xx = _mean(_products(x, x), RADIUS) - _products(mean_x, mean_x)
     cov_xd = _mean(_products(x, d), RADIUS) - _products(mean_x, mean_d)
     shape = tf.concat([tf.shape(x)[:2], [3, 3]], 0)
-    cov_xx = tf.reshape(cov_xx, shape) + EPSILON * tf.eye(3, dtype=tf.float64)
-    slopes = tf.linalg.solve(cov_xx, tf.reshape(cov_xd, shape))  # [h, w, 3, 3]
-    offsets = mean_d - tf.squeeze(tf.matmul(mean_x[..., None, :], slopes), 2)
+    one = tf.eye(3, dtype=tf.float64)
+    cov_xx = tf.reshape(cov_xx, shape) + EPSILON * one
+    whole = tf.linalg.solve(cov_xx, tf.reshape(cov_xd, shape)) + one  # 1 + A, [h, w, 3, 3]
+    ratio = tf.sqrt(tf.reduce_sum(tf.matmul(cov_xx, whole) * whole, [2, 3]) / tf.linalg.trace(cov_xx))
+    slopes = tf.clip_by_value(1 / tf.maximum(ratio, 1e-6), 1 / GAIN, GAIN)[..., None, None] * whole - one
+    offsets = _mean(mean_d - _times(mean_x, slopes), RADIUS)
+    slopes = tf.reshape(_mean(tf.reshape(slopes, tf.concat([shape[:2], [9]], 0)), RADIUS), shape)
+
+    made = small + _times(small, slopes) + offsets
+    power, new_power = (tf.reduce_mean((image - _mean(image, SMOOTH)) ** 2) + EVEN for image in (small, made))
+    more = (tf.clip_by_value(tf.sqrt(power / new_power), 1 / GAIN_OF_ALL, GAIN_OF_ALL) - 1) * (slopes + one)
+    slopes, offsets = slopes + more, offsets - _times(_mean(small, SMOOTH), more)
+    offsets += REST * _mean(change - _times(small, slopes) - offsets, SMOOTH)
     offsets = 127.5 * (offsets - tf.reduce_sum(slopes, 2))
-    maps = _mean(tf.concat([tf.reshape(slopes, tf.concat([shape[:2], [9]], 0)), offsets], 2), RADIUS)
+    maps = tf.concat([tf.reshape(slopes, tf.concat([shape[:2], [9]], 0)), offsets], 2)
     return tf.cast(tf.transpose(maps, [2, 0, 1]), tf.float32)
+
+
+def _times(colours: tf.Tensor, slopes: tf.Tensor) -> tf.Tensor:
+    """x A at every pixel: [h, w, 3] of [h, w, 3] and [h, w, 3, 3]."""
+    return tf.squeeze(tf.matmul(colours[..., None, :], slopes), 2)
 
 
 def _products(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

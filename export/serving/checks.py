@@ -91,9 +91,11 @@ def file_cases(editor: Editor, inputs: parity.Cases) -> tuple[list[bytes], np.nd
     for seed, (data, text) in enumerate(zip(encoded, inputs.text, strict=True)):
         pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
         small = reading.small(pixels, size)
+        small = small if editor.keeps_picture else reading.square(small, size)
         noise = editor.draw_noise(2, [seed, 0])[1:] * float(seed != 0)
         made = editor.method.edit(small[None], tf.constant(editor.method.encode([text])), noise)[0]
-        edited.append(as_file[seed % 2](carrying.carry(pixels, small, made)))
+        whole = carrying.carry(pixels, small, made) if editor.keeps_picture else saved_model.to_pixels(made)
+        edited.append(as_file[seed % 2](whole))
     rows = np.arange(len(encoded), dtype=np.int32)
     return [data.numpy() for data in encoded], rows, [data.numpy() for data in edited]
 

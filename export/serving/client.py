@@ -45,6 +45,10 @@ def define_flags() -> None:
 JPEG = b"\xff\xd8\xff"  # how one begins
 
 
+MAX_IMAGE = 2**26  # bytes, as the server takes them
+MAX_ANSWER, MAX_ERROR = 2**29, 2**20  # bytes of an answer: 100 million pixels as PNG, in base64
+
+
 class Failed(ValueError):
     """The server did not give the pictures; the message says why, in one line."""
 
@@ -52,25 +56,39 @@ class Failed(ValueError):
 def edit(address: str, protocol: str, image: bytes, text: str, seeds: list[int], *, model: str = MODEL,
          timeout: float = 60.0) -> list[bytes]:  # fmt: skip
     """The edited picture at its own size, one file a seed: JPEGs of a JPEG, else PNGs. Raises: Failed."""
+    return edit_with_notes(address, protocol, image, text, seeds, model=model, timeout=timeout)[0]
+
+
+def edit_with_notes(address: str, protocol: str, image: bytes, text: str, seeds: list[int], *, model: str = MODEL,
+                    timeout: float = 60.0) -> tuple[list[bytes], list[str]]:  # fmt: skip
+    """What `edit` gives, and the lines that a person should know of the sentence: what was not read or not understood.
+    Raises: Failed."""
     count = len(seeds)
     inputs = {"image_bytes": [image] * count, "text": [text] * count, "seed": seeds}
-    return _ask(address, protocol, model, "serving_default", inputs, timeout)
+    outputs = _ask(address, protocol, model, "serving_default", inputs, timeout)
+    told = outputs["notes"][0]  # gRPC sends bytes
+    return outputs["image_bytes"], (told.decode() if isinstance(told, bytes) else told).splitlines()
 
 
 def interpolate(address: str, protocol: str, image: bytes, text: str, to_text: str, steps: int, seed: int = 0, *,
                 model: str = MODEL, timeout: float = 60.0) -> list[bytes]:  # fmt: skip
     """PNG bytes, `steps` of them, from `text` to `to_text`, as small as the network works. Raises: Failed."""
     inputs = {"image_bytes": [image], "text": [text], "to_text": [to_text], "steps": [steps], "seed": [seed]}
-    return [png for png in _ask(address, protocol, model, "interpolate", inputs, timeout)[0] if png]
+    return [png for png in _ask(address, protocol, model, "interpolate", inputs, timeout)["png_bytes"][0] if png]
 
 
-def _ask(address: str, protocol: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
-    """The encoded pictures of the answer, as nested lists."""
+OUTPUTS = {"serving_default": ("image_bytes", "notes"), "interpolate": ("png_bytes",)}
+
+
+def _ask(
+    address: str, protocol: str, model: str, signature: str, inputs: dict[str, list], timeout: float
+) -> dict[str, list]:
+    """The outputs of the answer by name, a row each."""
     ask = _rest if protocol == "rest" else _grpc
     return ask(address, model, signature, inputs, timeout)
 
 
-def _rest(address: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
+def _rest(address: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> dict[str, list]:
     rows = [
         {name: {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
          for name, value in zip(inputs, row, strict=True)}
@@ -81,10 +99,19 @@ def _rest(address: str, model: str, signature: str, inputs: dict[str, list], tim
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return _from_base64(json.load(answer)["predictions"])
+            body = answer.read(MAX_ANSWER + 1)
+            if len(body) > MAX_ANSWER:
+                raise ValueError(f"it sends over {MAX_ANSWER:,} bytes")
+            made, names = json.loads(body)["predictions"], OUTPUTS[signature]
+            if len(names) == 1:  # then the server leaves its name out
+                made = [{names[0]: row} for row in made]
+            outputs = {name: [_from_base64(row[name]) for row in made] for name in names}
+            if not all(isinstance(value, (bytes, list)) for value in outputs[names[0]]):
+                raise TypeError(f"{names[0]} is no picture")
+            return outputs
     except urllib.error.HTTPError as error:
         with error:
-            message = _rest_message(error.read())
+            message = _rest_message(error.read(MAX_ERROR))
         if error.code == 404:
             raise Failed(_not_ready(address, model, message)) from error
         raise Failed(f"{address} refuses the request: {_told(message)}") from error
@@ -96,21 +123,21 @@ def _rest(address: str, model: str, signature: str, inputs: dict[str, list], tim
         raise Failed(_down(address, error.reason)) from error
     except (http.client.HTTPException, ConnectionError) as error:
         raise Failed(f"{address} does not speak HTTP; for the gRPC port give --protocol=grpc") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Failed(f"{address} answers, but not as TensorFlow Serving does ({error})") from error
 
 
 def _from_base64(value: Any) -> Any:
     if isinstance(value, list):
         return [_from_base64(part) for part in value]
-    return base64.b64decode(value["b64"])
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) else str(value)
 
 
 def _rest_message(body: bytes) -> str:
     """What stands in {"error": ...}, or the beginning of another body."""
     try:
         return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:200].decode(errors="replace")
 
 
@@ -129,7 +156,7 @@ def predict_request(model: str, signature: str, inputs: Mapping[str, Any]) -> An
     return request
 
 
-def _grpc(address: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> list:
+def _grpc(address: str, model: str, signature: str, inputs: dict[str, list], timeout: float) -> dict[str, list]:
     try:
         import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -150,13 +177,12 @@ def _grpc(address: str, model: str, signature: str, inputs: dict[str, list], tim
             if code == grpc.StatusCode.UNAVAILABLE:
                 raise Failed(_down(address, message)) from error
             raise Failed(f"{address} refuses the request: {_told(message)} ({code.name})") from error
-    output = "png_bytes" if signature == "interpolate" else "image_bytes"
-    if output not in answer.outputs:
+    if missing := set(OUTPUTS[signature]) - set(answer.outputs):
         names = ", ".join(sorted(answer.outputs)) or "nothing"
-        raise Failed(f"{address} answers, but sends no {output}: it has {names}")
+        raise Failed(f"{address} answers, but sends no {', '.join(sorted(missing))}: it has {names}")
     import tensorflow as tf  # not above: where the package is missing, that is told without starting TensorFlow
 
-    return tf.make_ndarray(answer.outputs[output]).tolist()
+    return {name: tf.make_ndarray(answer.outputs[name]).tolist() for name in OUTPUTS[signature]}
 
 
 def _told(message: str) -> str:
@@ -187,8 +213,10 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not values.text.strip():
         raise ValueError("--text is empty; say what the picture should show")
-    with open(values.image, "rb") as file:
-        image = file.read()
+    with files.open_regular(values.image) as file:
+        image = file.read(MAX_IMAGE + 1)
+    if len(image) > MAX_IMAGE:
+        raise ValueError(f"--image={values.image} has over {MAX_IMAGE:,} bytes, which no server takes; make it smaller")
     jpeg = image.startswith(JPEG) and values.to_text is None
     if not values.out.lower().endswith((".jpg", ".jpeg") if jpeg else ".png"):
         kind, ending = ("a JPEG of this JPEG", ".jpg") if jpeg else ("PNGs here", ".png")
@@ -201,7 +229,9 @@ def main(argv: list[str]) -> None:
                            values.seed, **common)  # fmt: skip
     else:
         seeds = [values.seed + i for i in range(values.samples)]
-        made = edit(values.address, values.protocol, image, values.text, seeds, **common)
+        made, lines = edit_with_notes(values.address, values.protocol, image, values.text, seeds, **common)
+        for line in lines:
+            print(f"note: {line}")
     stem, ending = os.path.splitext(values.out)
     paths = [values.out] if len(made) == 1 else [f"{stem}_{i}{ending}" for i in range(1, len(made) + 1)]
     for path, png in zip(paths, made, strict=True):

@@ -1,15 +1,22 @@
 """What a request holds, read and checked inside the graph: encoded pictures, sentences, numbers, each row by itself.
 Every refusal is an Assert, INVALID_ARGUMENT to the client, and names the row. Knows no network and no server."""
 
+import functools
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from data import geometry
+from export.serving import USUAL, Bounds
 
-MAX_PIXELS = 25_000_000  # of a picture; decoded, it takes 75 MB
 MAX_ROWS = 64  # of a request
+MAX_ALL_PIXELS = 100_000_000  # of all its pictures
+MAX_ALL_BYTES = 2**26  # of all its encoded pictures
+MAX_TEXT = 10_000  # bytes of a sentence
 MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; usual are ten
+MAX_SCANNED = 250_000_000  # pixels that all these passes go over; twelve scans are always taken
+MAX_PARTS = 2_000  # of a file, that are gone through for its orientation and profile: usual are twenty
+WEBP = hasattr(tf.raw_ops, "DecodeWebP")  # not in TensorFlow 2.15
 HEADER = 32  # bytes in which a PNG or WebP says its size
 EXIF_BYTES = 2**17  # of a JPEG, in which its orientation is looked for
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -17,7 +24,8 @@ JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 def require(condition: tf.Tensor, *message: object) -> tf.Operation:
     """Fails the request with INVALID_ARGUMENT where `condition` does not hold; the parts of `message` are joined."""
-    parts = [part if isinstance(part, str) else tf.strings.as_string(part) for part in message]
+    parts = [part if isinstance(part, str) or part.dtype == tf.string else tf.strings.as_string(part)
+             for part in message]  # fmt: skip
     return tf.debugging.Assert(condition, [tf.strings.join(parts)])
 
 
@@ -67,21 +75,33 @@ def each(
     spec: tf.TensorSpec,
     *others: tf.Tensor,
     at_once: int = 2,
+    bounds: Bounds = USUAL,
 ) -> tf.Tensor:
     """function(pixels [H, W, 3] uint8, other ...) of every row of JPEG, PNG or WebP bytes [B] and of `others` [B, ...].
 
     Any sizes in one batch; pixels as the command line's edit sees the same files: a JPEG's EXIF rotation is honoured,
     transparent parts are white. spec: of what function gives. at_once: rows worked on, each with its decoded picture.
-    Refused by row: what is none of the three, damaged, animated, over MAX_PIXELS (by its header: nothing is decoded),
-    with a side under 8 pixels or over 40 times the other, a JPEG of over MAX_SCANS scans.
+    Refused by row, by the headers and before anything is decoded: what is none of the three, animated, outside of
+    `bounds`, with a side under 8 pixels, a JPEG of too many scans; the whole, over MAX_ALL_PIXELS or MAX_ALL_BYTES.
+    Refused when its row is decoded: what is damaged.
     """
+    total = tf.reduce_sum(tf.cast(tf.strings.length(encoded), tf.int64))
+    light = require(total <= MAX_ALL_BYTES, "image_bytes has ", total, f" bytes in all, over {MAX_ALL_BYTES:,}")
+    with tf.control_dependencies([light]):
+        checked = functools.partial(_checked_area, bounds=bounds)
+        areas = tf.map_fn(checked, (tf.range(tf.size(encoded)), encoded), tf.int64)
+    area = tf.reduce_sum(areas)
+    few = require(area <= MAX_ALL_PIXELS, "image_bytes has ", area, f" pixels in all, over {MAX_ALL_PIXELS:,}")
+    with tf.control_dependencies([few]):
+        encoded = tf.identity(encoded)
 
     def row(inputs: tuple[tf.Tensor, ...]) -> tf.Tensor:
         number, data, *rest = inputs
-        with tf.control_dependencies(_header_checks(number, data)):
-            pixels = _attempt(_pixels, tf.identity(data), tf.zeros([0, 0, 3], tf.uint8))
+        pixels = _attempt(_pixels, data, tf.zeros([0, 0, 3], tf.uint8))
         whole = require(tf.size(pixels) > 0, "row ", number, ": image_bytes is damaged, it cannot be decoded")
-        with tf.control_dependencies([whole]):
+        reason = ": image_bytes has 16 bits a colour of which the upper 4 are empty, as of 12 bits in 16; send 8 bits"
+        black = require(~_is_black(data, pixels), "row ", number, reason)
+        with tf.control_dependencies([whole, black]):
             return function(tf.identity(pixels), *rest)
 
     rows = (tf.range(tf.size(encoded)), encoded, *others)
@@ -97,13 +117,28 @@ def small(pixels: tf.Tensor, size: int) -> tf.Tensor:
     return tf.round(scaled) / 127.5 - 1.0  # rounded, as a picture that is scaled outside of a graph is
 
 
+def square(image: tf.Tensor, size: int) -> tf.Tensor:
+    """The central square of a small picture [h, w, 3], of which one side is `size`: `edit.central_square`."""
+    top, left = (tf.shape(image)[0] - size) // 2, (tf.shape(image)[1] - size) // 2
+    return tf.ensure_shape(image[top : top + size, left : left + size], [size, size, 3])
+
+
 def is_jpeg(data: tf.Tensor) -> tf.Tensor:
     """Whether bytes begin as a JPEG."""
     return _kinds(_head(data))[0]
 
 
-def _header_checks(number: tf.Tensor, data: tf.Tensor) -> list[tf.Operation]:
-    """Refusals that need no decoding. One after the other, so that the first fault is the one that is told."""
+def is_png(data: tf.Tensor) -> tf.Tensor:
+    """Whether bytes begin as a PNG."""
+    return _kinds(_head(data))[1]
+
+
+def _checked_area(inputs: tuple[tf.Tensor, tf.Tensor], bounds: Bounds) -> tf.Tensor:
+    """Pixels by the header of a row's bytes, which are refused by what needs no decoding.
+
+    One check after the other, so that the first fault is the one that is told.
+    """
+    number, data = inputs
     head = _head(data)
     place = ["row ", number, ": image_bytes "]
     is_jpeg, is_png, is_webp = _kinds(head)
@@ -116,18 +151,22 @@ def _header_checks(number: tf.Tensor, data: tf.Tensor) -> list[tf.Operation]:
         short, long = tf.minimum(height, width), tf.maximum(height, width)
         moving = is_webp & _is_animation(head)
         scans = tf.cond(is_jpeg, lambda: tf.size(tf.strings.split(data, b"\xff\xda")) - 1, lambda: 0)
+        most = tf.cast(tf.clip_by_value(MAX_SCANNED // tf.maximum(pixels, 1), 12, MAX_SCANS), tf.int32)
     checks = [known]
     for good, message in (
+        *([] if WEBP else [(~is_webp, ["is a WebP, which TensorFlow 2.15 cannot read; send a JPEG or PNG"])]),
         (~moving, ["is an animated WebP; send a still picture"]),
         (short > 0, ["has a damaged header"]),
-        (pixels <= MAX_PIXELS, [*shown, f", over {MAX_PIXELS:,} pixels"]),
+        (pixels <= tf.where(is_jpeg, tf.constant(bounds.pixels, tf.int64), bounds.pixels // 2),
+         [*shown, tf.where(is_jpeg, f", over {bounds.pixels:,}", f", over {bounds.pixels // 2:,}"), " pixels"]),
         (short >= geometry.MIN_SIDE, [*shown, f"; both sides need {geometry.MIN_SIDE} pixels or more"]),
-        (long <= geometry.MAX_ASPECT * short, [*shown, f"; one side may be {geometry.MAX_ASPECT} times the other"]),
-        (scans <= MAX_SCANS, ["is a JPEG of ", scans, f" scans, over {MAX_SCANS}"]),
+        (long <= bounds.aspect * short, [*shown, f"; one side may be {bounds.aspect} times the other"]),
+        (scans <= most, ["is a JPEG of ", scans, " scans, over ", most]),
     ):
         with tf.control_dependencies(checks):
             checks.append(require(tf.identity(good), *place, *message))
-    return checks
+    with tf.control_dependencies(checks):
+        return tf.identity(pixels)
 
 
 def _head(data: tf.Tensor) -> tf.Tensor:
@@ -180,7 +219,12 @@ def _size(head: tf.Tensor, is_png: tf.Tensor) -> tf.Tensor:
 
 def _attempt(function: Callable[[tf.Tensor], tf.Tensor], data: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
     """function(data), or `otherwise` where an op in it fails: tf.data alone can go on after that, inside a graph."""
-    tried = tf.data.Dataset.from_tensors(data).map(function).ignore_errors()
+
+    def on_cpu(given: tf.Tensor) -> tf.Tensor:  # a data set's function does not hear of the device around it
+        with tf.device("CPU:0"):
+            return function(given)
+
+    tried = tf.data.Dataset.from_tensors(data).map(on_cpu).ignore_errors()
     return tried.concatenate(tf.data.Dataset.from_tensors(otherwise)).take(1).get_single_element()
 
 
@@ -201,6 +245,12 @@ def _pixels(data: tf.Tensor) -> tf.Tensor:
     is_jpeg, is_png, _ = _kinds(_head(data))
     pixels = tf.cond(is_jpeg, jpeg, lambda: tf.cond(is_png, png, webp))
     return tf.ensure_shape(pixels, [None, None, 3])
+
+
+def _is_black(data: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG of 16 bits a colour comes out black, since its numbers are those of 12 bits or fewer."""
+    deep = is_png(data) & tf.equal(tf.strings.substr(_head(data), 24, 1), b"\x10")  # its bit depth
+    return tf.cond(deep, lambda: tf.reduce_max(tf.cast(pixels, tf.int32)) < 16, lambda: False)
 
 
 def _on_white(pixels: tf.Tensor) -> tf.Tensor:
@@ -249,7 +299,8 @@ def _orientation(data: tf.Tensor) -> tf.Tensor:
         marked = tf.equal(at(place), 0xFF) & tf.not_equal(at(place + 1), 0xDA) & (two(place + 2) >= 2)
         return marked & ~is_exif(place) & (place < tf.size(byte) - 16)
 
-    (place,) = tf.while_loop(goes_on, lambda place: (place + 2 + two(place + 2),), (tf.constant(2),))
+    start = (tf.constant(2),)
+    (place,) = tf.while_loop(goes_on, lambda place: (place + 2 + two(place + 2),), start, maximum_iterations=MAX_PARTS)
     tiff = place + 10
     little = tf.equal(at(tiff), 0x49)
     entries = tiff + tf.where(little, two(tiff + 4, True), two(tiff + 6))  # in a segment: below 65536

@@ -11,13 +11,13 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from typing import Any
 
 from absl import flags
 from PIL import Image
 
-from export.web import litert
+from export import device_example
+from export.web import litert, serve
 from simgan_tf import configs, edit
 from simgan_tf.system import commands, files
 from simgan_tf.system.quiet import quiet
@@ -43,7 +43,6 @@ SENTENCES = {  # to try on the photographs of a subject; the page opens with the
         "this bird is red with a red belly",
     ),
 }
-CONTRACT = "contract.json"  # export/tflite.py's; that module starts TensorFlow, which this command does without
 
 
 def define_flags() -> None:
@@ -119,6 +118,7 @@ def build(
         steps = litert.copy(modules, os.path.join(site, "litert"))
         for _ in tqdm(steps, total=1 + len(litert.FLAVOURS), desc="compressing", unit="file", leave=False, delay=1):
             pass
+        serve.write_headers(site)
         facts["files"] = {name: os.path.getsize(os.path.join(site, name)) for name in _names(site)}
         facts["contract"] = contract
         files.write_text(os.path.join(site, "site.json"), json.dumps(facts, indent=2) + "\n")
@@ -169,18 +169,11 @@ def read_packed(model: str) -> tuple[dict[str, Any], bytes | None]:
 
     Raises: ValueError where the file carries none, or one that the page cannot feed.
     """
-    try:
-        with zipfile.ZipFile(model) as archive:
-            contract = json.loads(archive.read(CONTRACT))
-            name = contract["tokens"].get("vocabulary")
-            vocabulary = archive.read(name) if name else None
-        version = contract["format_version"]
-        inputs = {**contract["signatures"]["embed"]["inputs"], **contract["signatures"]["edit"]["inputs"]}
-        names = ["tokens", "image", "embedding", *(["noise"] if "noise" in inputs else [])]
-        dtypes = {name: inputs[name]["dtype"] for name in names}
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{model} carries no {CONTRACT} that this code knows ({error}); write it anew with "
-                         "run_export.py.") from None  # fmt: skip
+    contract, vocabulary = device_example.unpack_contract(model)
+    version = contract["format_version"]
+    inputs = {**contract["signatures"]["embed"]["inputs"], **contract["signatures"]["edit"]["inputs"]}
+    names = ["tokens", "image", "embedding", *(["noise"] if "noise" in inputs else [])]
+    dtypes = {name: inputs.get(name, {}).get("dtype") for name in names}
     if version != FORMAT_VERSION or dtypes != {**dict.fromkeys(dtypes, "float32"), "tokens": "int32"}:
         raise ValueError(f"{model} has format_version {version} and inputs of {dtypes}; the page feeds format_version "
                          f"{FORMAT_VERSION} with tokens of int32 and the others of float32: take another variant."
@@ -236,7 +229,7 @@ def recorded_samples(records_dir: str) -> list[tuple[str, str, bytes]]:
     from data import records
 
     samples = []
-    for i, example in enumerate(itertools.islice(records.read_examples(records_dir, "test"), SAMPLES), start=1):
+    for i, example in enumerate(records.first_examples(records_dir, "test", SAMPLES), start=1):
         ending = "png" if example.image.startswith(b"\x89PNG") else "jpg"  # records hold no others
         samples.append((f"{i}.{ending}", example.captions[0], example.image))
     return samples

@@ -21,7 +21,8 @@ from simgan_tf.system import files
 
 PRESET_HELP = (
     "Configuration to start from; every flag below changes one number of it. 'paper' marks the paper's values; A1, A2 "
-    "... are its open points, see docs/ambiguities.md. Each method has flags of its own: --preset=NAME --help."
+    "... are its open points, see docs/ambiguities.md. Each method has flags of its own: --preset=NAME --help. "
+    "ccgan_... is a reconstruction: neither code nor text of CCGAN was at hand."
 )
 
 
@@ -120,15 +121,15 @@ def load(run_dir: str) -> tuple[Base, dict[str, Any]]:
             f"--preset=simgan_demo --records_dir=... --run_dir={run_dir}"
         )
     try:
-        with open(path, encoding="utf-8") as file:
-            facts = json.load(file)
+        facts = files.read_json(path, "choose another --run_dir")
         values = facts.pop("config")
         method = values.pop("method")
         values["sentences"] = tuple(values["sentences"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: not a config of this version ({error!r}); choose another --run_dir.") from None
-    if method not in METHODS:
-        raise ValueError(f"{path}: method {method!r} is not one of {', '.join(map(repr, METHODS))}.")
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else "its parts are of other types"
+        raise ValueError(f"{path}: not a config of this version ({reason}); choose another --run_dir.") from None
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"{path}: method {str(method)[:80]!r} is not one of {', '.join(map(repr, METHODS))}.")
     kind = module_of(method).Config
     unknown = sorted(set(values) - {field.name for field in dataclasses.fields(kind)})
     if unknown:
@@ -139,5 +140,5 @@ def load(run_dir: str) -> tuple[Base, dict[str, Any]]:
         )
     try:
         return kind(**values), facts
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error} Choose another --run_dir.") from None

@@ -51,8 +51,8 @@ class Base:
     method: ClassVar[str]  # its name in simgan_tf.methods.METHODS
 
     # Pictures and sentences
-    image_size: int = setting(256, "pixels, square; paper", least=16)
-    load_size: int = setting(304, "pixels, shorter side before the random crop; the relatives' 76/64")
+    image_size: int = setting(256, "pixels, square; paper", least=16, most=1024)
+    load_size: int = setting(304, "pixels, shorter side before the random crop; the relatives' 76/64", most=4096)
     flip: bool = setting(True, "mirror half of the training pictures")
     rotate_degrees: float = setting(
         0.0, "largest rotation of a training picture, either way; relatives 0, 10 or 16", most=180
@@ -96,7 +96,7 @@ class Base:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name), **field.metadata)
+            _check(field.name, getattr(self, field.name), type(field.default), **field.metadata)
         size = self.image_size
         if size & (size - 1):
             raise ValueError(
@@ -120,7 +120,13 @@ class Base:
         return self.steps or self.epochs * (images // self.batch_size)
 
 
-def _check(name: str, value: Any, *, choices: tuple[str, ...], least: float, most: float, **_: Any) -> None:
+def _check(
+    name: str, value: Any, kind: type, *, choices: tuple[str, ...], least: float, most: float, **_: Any
+) -> None:
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        raise ValueError(f"{name}={str(value)[:80]} must be a {kind.__name__}, not a {type(value).__name__}.")
+    if kind is tuple and not all(isinstance(part, str) for part in value):
+        raise ValueError(f"{name}={str(value)[:80]} must be texts.")
     if choices and value not in choices:
         raise ValueError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}.")
     if isinstance(value, float) and not math.isfinite(value):

@@ -13,12 +13,14 @@ class Config(Base):
     method: ClassVar[str] = "simgan"
 
     # Generator (paper: 3 convolutions, 16 residual units of 2 convolutions, 2 transposed convolutions)
-    width: int = setting(64, "channels after G's first convolution; the next have 2x and 4x; A2", least=1)
-    units: int = setting(16, "residual units of G; paper")
-    ca_size: int = setting(128, "Z, dimensions of the conditioning code; A18", least=1)
+    width: int = setting(64, "channels after G's first convolution; the next have 2x and 4x; A2", least=1, most=2048)
+    units: int = setting(16, "residual units of G; paper", most=100)
+    ca_size: int = setting(128, "Z, dimensions of the conditioning code; A18", least=1, most=65536)
     # Discriminator (paper: 8 convolutions)
-    d_width: int = setting(64, "channels after D's first convolution; doubled at each stage up to 8x; A10", least=1)
-    text_size: int = setting(128, "dimensions D reduces phi(t) to; A12", least=1)
+    d_width: int = setting(
+        64, "channels after D's first convolution; doubled at each stage up to 8x; A10", least=1, most=2048
+    )
+    text_size: int = setting(128, "dimensions D reduces phi(t) to; A12", least=1, most=65536)
     # Objective (Eq. 4)
     adversarial_weight: float = setting(1.0, "lambda_a, weight of D's terms and of G's adversarial one; paper")
     cycle_weight: float = setting(10.0, "lambda_c, weight of the way back; paper")
@@ -35,19 +37,40 @@ class Config(Base):
         "not draw every edge anew; paper: none",
         choices=("none", "detail"),
     )
+    dilation: int = setting(
+        1, "places from one element of a residual unit's kernel to the next: with 2, G sees twice as far; paper: 1",
+        least=1, most=16,
+    )  # fmt: skip
     own_text: float = setting(
         0.0, "share of a batch edited by its own sentence and held to stay as it is; paper: none; A17"
+    )
+    outlined: str = setting(
+        "none",
+        "which network of simgan_tf.evaluation.outlines finds the object: G's picture is laid over the source there "
+        "alone, and D sees the object alone; paper: none",
+        choices=("none", "birds", "flowers"),
+    )
+    looks: int = setting(
+        1,
+        "pictures that D looks at for each one that G edits: a batch of 64 with looks=4 costs little more than one of "
+        "16; paper: 1",
+        least=1,
+    )
+    d_alone: int = setting(
+        0, "first steps in which D alone learns, where G comes from another run and D does not; paper: 0"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.own_rows >= self.batch_size:
+        if self.batch_size % self.looks:
+            raise ValueError(f"looks={self.looks} must divide batch_size={self.batch_size}.")
+        if self.own_rows >= self.batch_size // self.looks:
             raise ValueError(f"own_text={self.own_text} leaves no picture of a batch to edit; it must be below 1.")
 
     @property
     def own_rows(self) -> int:
-        """Pictures of a batch that are edited by their own sentence: the first ones."""
-        return round(self.own_text * self.batch_size)
+        """Pictures of a batch that are edited by their own sentence: the first of the edited ones."""
+        return round(self.own_text * self.batch_size / self.looks)
 
 
 # Parts of presets.

@@ -2,34 +2,43 @@
 
 python -m simgan_tf.evaluation --run_dir=runs/demo --figures
 
+Every system is asked the same: pairs-SPLIT.json in the records' folder, written at first use, gives each picture a
+sentence of another class. results.json has the numbers with their 95 % intervals, results-pictures.csv those of every
+picture. --table=RUN,RUN puts the results of several runs side by side and says which differ, without measuring anew.
+
 Real photographs have no masks and no colours of their own: there every picture is asked for every word of a set in
 turn, and simgan_tf.evaluation.colours finds the flower or the bird and reads its colour. Where a copy's captions are
 not surely each picture's own, --exact=FILE.csv tells the reader's check which are.
 """
 
-import collections
 import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
-from typing import Any
+import time
+from importlib import metadata
 
 from absl import flags
 
 from simgan_tf import configs
-from simgan_tf.evaluation import metrics
+from simgan_tf.evaluation.measure import meaning, named, numbers
 from simgan_tf.system import commands, files
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.", required=True)
+    flags.DEFINE_string("run_dir", None, "Run directory of run_train.py.")
+    flags.DEFINE_list(
+        "table", [], "Run directories that were measured, with commas between: print and write their table instead."
+    )
+    flags.DEFINE_string("out", "table.md", "Page that --table writes.")
     flags.DEFINE_string(
         "records_dir", None, "Folder that data.build wrote. Default: the one that the run was trained on."
     )
     flags.DEFINE_enum("split", "test", ["test", "train"], "Split whose pictures are edited.")
     flags.DEFINE_integer("samples", 3, "Edits with noise of each (picture, sentence).", lower_bound=2)
-    flags.DEFINE_integer("seed", 0, "Seed of the sentences' draw and of the noise.", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "Seed of the noise.", lower_bound=0)
     flags.DEFINE_integer("limit", 0, "Only so many pictures, at even distances in key order; 0 = all.", lower_bound=0)
     flags.DEFINE_enum(
         "words",
@@ -44,6 +53,15 @@ def define_flags() -> None:
         "all where this is empty.",
     )
     flags.DEFINE_integer("step", None, "Checkpoint to measure; default the newest.", lower_bound=0)
+    flags.DEFINE_list(
+        "judges", [], "Text encoders for similarity and R-precision: folders of simgan_tf.text.train, or a Kiros "
+        "NAME.npz; default judge/ in --records_dir, see simgan_tf.evaluation.judges.",
+    )  # fmt: skip
+    flags.DEFINE_string(
+        "inception_weights", "", "Inception-v3's weights in Keras' HDF5 form, for FID, KID and Inception score; empty "
+        "= the file in Keras' cache. Nothing is downloaded.",
+    )  # fmt: skip
+    flags.DEFINE_string("vgg19_weights", "", "The same of VGG-19, for a Kiros judge.")
     flags.DEFINE_boolean(
         "figures",
         False,
@@ -68,14 +86,28 @@ def records_of(run_dir: str, records_dir: str | None) -> str:
 
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
+    # results.json is the whole test split at the newest step; another protocol has another name.
+    part = "" if values.split == "test" and not values.limit else f"-{values.split}-{values.limit or 'all'}"
+    part += "" if values.step is None else f"-step{values.step}"
+    if values.table:
+        from simgan_tf.evaluation import table
+
+        page = table.of_runs(values.table, f"results{part}")
+        files.write_text(values.out, page)
+        print(f"{page}\nwrote {values.out}")
+        return
+    if values.run_dir is None:
+        raise ValueError("--run_dir= missing: the run to measure, or --table=RUN,RUN for several that were measured.")
     records_dir = records_of(values.run_dir, values.records_dir)
+    began = time.monotonic()
     commands.start_tensorflow()
     import numpy as np
 
     from data import pipeline, records
     from simgan_tf.edit import Editor
-    from simgan_tf.evaluation import colours, figures
+    from simgan_tf.evaluation import attention, colours, figures, judges, protocol
     from simgan_tf.system.pictures import save_image
+    from simgan_tf.text import shown
     from simgan_tf.text.recorded import Recorded
 
     info = records.read_info(records_dir)
@@ -85,58 +117,76 @@ def main(argv: list[str]) -> None:
         recorded = Recorded(info, [split])  # a run on the records' embeddings: sentences are captions
     editor = Editor(values.run_dir, recorded, values.step)
     config = editor.config
-    whole = split
+    found_judges, inception = judges.load(records_dir, values.judges, values.vgg19_weights, values.inception_weights)
+    for judge in found_judges:
+        judge.require_other(editor.text_encoder.fingerprint, values.run_dir)
+    whole, pairs = split, protocol.load(records_dir, values.split, split)
     if values.limit:
-        split = split.spread(values.limit)
-    images = pipeline.evaluation_images(split, config.image_size, config.load_size)
-    masks = pipeline.evaluation_masks(split, config.image_size, config.load_size) if all(split.masks) else None
-    kind = colours.choose(values.words, info["dataset"], masks is not None)
+        pairs = pairs.spread(values.limit)
+    split = pairs.split
+    masked = bool(split.masked.all())
+    kind = colours.choose(values.words, info["dataset"], masked)
     if kind and recorded:  # these know no sentence but captions
         if values.words != "auto":
             raise ValueError(f"--words={kind} needs a run with a text encoder; {values.run_dir} has none.")
         kind = ""
-    if kind and masks is not None:
+    if kind and not masked:
+        if not named(editor, kind):
+            print(f"colours left out: the captions that this model learnt from name fewer than two of {kind}' colours")
+            kind = ""
+    elif values.words == "auto" and not masked and not recorded:
+        print(
+            f"colours left out: their reader knows flowers and birds, and these are of --dataset={info['dataset']}; "
+            "--words=flowers or --words=birds asks for those of their colours that the captions name"
+        )
+    if kind and masked:
         raise ValueError(f"--words={kind}: these records have masks and colours of their own; leave the flag out.")
     if values.exact and not kind:
         raise ValueError(f"--exact={values.exact} is for records that are asked for words: leave it out.")
     exact = colours.exact_keys(values.exact, split.keys) if kind and values.exact else np.ones(len(split), bool)
+    measured, of_pictures = numbers(
+        editor, pairs, kind, exact, values.samples, values.seed, config.load_size, found_judges, inception
+    )
     results = {
         "method": config.method,
         "step": editor.step,
         "split": values.split,
-        "pictures": len(images),
+        "pictures": len(split),
         "samples": values.samples,
         "seed": values.seed,
-        **measure(editor, images, masks, split, values.samples, values.seed),
-        **(measure_words(editor, images, split, kind, exact, values.seed) if kind else {}),
+        **measured,
+        "judges": {judge.kind: {"name": judge.name, "fingerprint": judge.fingerprint} for judge in found_judges},
         "dataset": {name: info[name] for name in ("dataset", "fingerprint")},
         "hardware": hardware(),
+        "commit": commit(),
+        "config": configs.as_json(config),
+        "seconds": round(time.monotonic() - began),
         "command": shlex.join(["python", "-m", "simgan_tf.evaluation", *sys.argv[1:]]),
     }
-    # results.json is the whole test split at the newest step; another protocol has another name.
-    part = "" if values.split == "test" and not values.limit else f"-{values.split}-{values.limit or 'all'}"
-    part += "" if values.step is None else f"-step{values.step}"
     path = os.path.join(values.run_dir, f"results{part}.json")
-    bad = [name for name in MEANING if not np.isfinite(results.get(name, 0.0))]
-    if bad:
-        raise ValueError(f"{bad[0]}={results[bad[0]]} of {values.run_dir} at step {editor.step}; nothing is written.")
+    protocol.write_values(os.path.join(values.run_dir, f"results{part}-pictures.csv"), split.keys, of_pictures)
     files.write_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
 
-    for name in MEANING:
-        if name in results:
-            print(f"{name:26s} {results[name]:8.4f}   {MEANING[name]}")
+    for name in filter(meaning, results):
+        low, high = results["intervals"].get(name, (None, None))
+        bounds = "" if low is None else f"{low:.4f} to {high:.4f}"
+        print(f"{name:28s} {results[name]:8.4f}  {bounds:18s} {meaning(name)}")
     if kind:
         reader = results["reader"]
         print(
             f"{kind}: {', '.join(results['by_colour'])}; reader checked on {reader['pictures']} pictures, "
             f"{reader['left_out']} left out whose captions name no colour or several"
         )
-    print(f"{len(images)} {values.split} pictures x {values.samples} samples at step {editor.step}; wrote {path}")
+    print(f"{len(split)} {values.split} pictures x {values.samples} samples at step {editor.step}; wrote {path}")
     if values.figures:
-        shown, head = split.spread(8), whole.take(np.arange(min(32, len(whole))))
-        first = pipeline.evaluation_images(shown, config.image_size, config.load_size)
-        own = [captions[0] for captions in shown.captions]
-        sentences = own[: len(config.sentences)] if recorded else list(config.sentences)
+        eight, head = split.spread(8), whole.take(np.arange(min(32, len(whole))))
+        first = pipeline.evaluation_images(eight, config.image_size, config.load_size)
+        own = [captions[0] for captions in eight.captions]
+        sentences = own[: len(config.sentences)]
+        if not recorded:
+            sentences = list(shown.known(config.sentences, [each[0] for each in whole.captions], editor.text_encoder))
+            if left := sorted({*config.sentences} - {*sentences}):
+                print(f"sheets without the sentences of which the model knows no word: {'; '.join(left)}")
         one, other = sentences[0], sentences[len(sentences) // 2]
         sheets = {
             "edits": figures.edits(editor.method, first, own, sentences),
@@ -151,8 +201,11 @@ def main(argv: list[str]) -> None:
                 size=max(64, config.image_size),
             ),
         }
-        if os.path.exists(os.path.join(values.run_dir, "metrics.jsonl")):  # a packed model has none
+        if os.path.exists(os.path.join(values.run_dir, "metrics.jsonl")):  # a packed model has none, and no D
             sheets["curves"] = figures.curves(values.run_dir)
+            if hasattr(editor.method, "attention"):  # each picture by its own caption, and by that of the next
+                texts = [[text, own[(i + 1) % len(own)]] for i, text in enumerate(own[:4])]
+                sheets["attention"] = attention.sheet(attention.judge(editor, values.run_dir), first[:4], texts)
         folder = os.path.join(values.run_dir, "figures" + ("" if values.step is None else f"-step{values.step}"))
         for name, sheet in sheets.items():
             save_image(sheet, os.path.join(folder, f"{name}.png"))
@@ -168,180 +221,19 @@ def hardware() -> str:
     return f"{os.cpu_count()} x {name}"
 
 
-# What each number is, for the table; the protocols stand in `measure` and `measure_words`.
-MEANING = {
-    "colour_accuracy": "edits whose dominant colour inside the mask is the one the sentence names",
-    "colour_accuracy_mean": "the same, of the edits by the code's mean",
-    "colour_agreement": "edits in which the reader reads the word that was asked for",
-    "colour_agreement_mean": "the same, of the edits by the code's mean",
-    "colour_agreement_new": "the same as colour_agreement, without words that the reader reads in the source",
-    "colour_agreement_new_mean": "the same, of the edits by the code's mean",
-    "colour_agreement_relative": "colour_agreement / colour_reader",
-    "colour_chance": "the edits judged by sentences of other pictures",
-    "colour_reader": "unedited pictures whose own colour the reader gets right",
-    "colour_reader_all": "the same, also by captions that are not surely the picture's own",
-    "background_l1": "mean |edited - source| outside the mask, [0, 1] units",
-    "background_l1_mean": "the same, of the edits by the code's mean",
-    "change_l1": "mean |edited - source| over the whole picture",
-    "diversity": "mean pairwise L1 of the samples, inside the mask where there is one",
-    "cycle_l1": "mean |reconstructed - source|",
-    "reconstruction_l1": "mean |edited by the own caption - source|, by the code's mean",
-    "checkerboard": "energy at periods of 2 and 4 pixels in the edits by the code's mean, 1 = as in the pictures",
-    "sharpness": "variance of the Laplacian of the edits by the code's mean, 1 = as in the pictures",
-}
-
-
-def measure(editor, images, masks, split, samples: int, seed: int) -> dict[str, Any]:
-    """The numbers of MEANING for `images` [N, S, S, 3] of `split`.
-
-    Each picture gets one sentence: a caption, drawn at random, of a random other picture, in the demo one of another
-    colour, and `samples` edits by it with noise drawn from `seed`, which all numbers count alike; the numbers named
-    _mean count one edit without noise instead. The way back starts from the first sample and takes the picture's first
-    caption; reconstruction_l1 edits the picture itself by it, without noise. Edits are judged batch by batch and not
-    kept. masks: [N, S, S] bool, inside = the flower, or None: then only the numbers that need none are given.
-    """
-    import numpy as np
-    import tensorflow as tf
-    from tqdm import tqdm
-
-    from data.painter import COLOURS
-
-    count, batch = len(images), 32
-    random = np.random.default_rng(seed)
-    colours = np.array(split.colours)
-    coloured = masks is not None and all(split.colours)
-    others = np.empty(count, int)
-    for i in range(count):
-        allowed = np.flatnonzero(colours != colours[i]) if coloured else np.delete(np.arange(count), i)
-        if not len(allowed):
-            raise ValueError("all pictures have one colour (or there is only one picture): no sentence to ask for.")
-        others[i] = random.choice(allowed)
-    sentences = [split.captions[j][random.integers(len(split.captions[j]))] for j in others]
-    targets = editor.method.encode(sentences)
-    own = editor.method.encode([captions[0] for captions in split.captions])
-
-    noise = [editor.draw_noise(count, [seed, k]) for k in range(samples)]
-    noise.append(np.zeros_like(noise[0]))
-    edit = tf.function(editor.method.edit, reduce_retracing=True)
-    inside = np.ones(images.shape[:3], bool) if masks is None else masks
-    seen = collections.defaultdict(list)  # name -> a number (or a colour) a picture, of each sample where there are
-    for start in tqdm(range(0, count, batch), unit="batch", desc="editing", delay=2, leave=False):
-        rows = slice(start, min(start + batch, count))
-        source, where = images[rows], inside[rows]
-        edited = np.array([edit(source, targets[rows], drawn[rows]).numpy() for drawn in noise])
-        sampled, mean = edited[:-1], edited[-1]
-        back = edit(sampled[0], own[rows], noise[-1][rows]).numpy()
-        same = edit(source, own[rows], noise[-1][rows]).numpy()
-        _require_finite(edited, back, same)
-        seen["change_l1"].append([metrics.l1(sample, source) for sample in sampled])
-        seen["diversity"].append(metrics.diversity(sampled, where))
-        seen["cycle_l1"].append(metrics.l1(back, source))
-        seen["reconstruction_l1"].append(metrics.l1(same, source))
-        for name, of_picture in DETAIL.items():
-            seen[name].append(of_picture(mean))
-            seen[f"{name} of the pictures"].append(of_picture(source))
-        if masks is not None:
-            seen["background_l1"].append([metrics.l1_where(sample, source, ~where) for sample in sampled])
-            seen["background_l1_mean"].append(metrics.l1_where(mean, source, ~where))
-        if coloured:
-            for name, pictures in (("sampled", sampled), ("mean", mean[None]), ("source", source[None])):
-                seen[f"colours {name}"].append([_dominant(every, where) for every in pictures])
-    seen = {name: np.concatenate(parts, axis=-1) for name, parts in seen.items()}
-
-    found = {name: float(np.nanmean(seen[name])) for name in MEANING if name in seen and name not in DETAIL}
-    for name in DETAIL:
-        found[name] = float(seen[name].mean() / seen[f"{name} of the pictures"].mean())
-    if coloured:
-        wanted = colours[others]
-        right = seen["colours sampled"] == wanted  # [samples, N]
-        found["colour_accuracy"] = float(right.mean())
-        found["colour_accuracy_mean"] = float(np.mean(seen["colours mean"] == wanted))
-        found["colour_chance"] = float(np.mean(seen["colours sampled"][0] == random.permutation(wanted)))
-        found["colour_reader"] = float(np.mean(seen["colours source"] == colours))
-        found["by_colour"] = {name: float(right[:, wanted == name].mean()) for name in COLOURS if name in wanted}
-    return found
-
-
-# Numbers of a picture alone, given in units of the unedited pictures' mean.
-DETAIL = {"checkerboard": metrics.checkerboard_share, "sharpness": metrics.laplacian_variance}
-
-
-def _require_finite(*edits) -> None:
-    import numpy as np
-
-    if not all(np.isfinite(edited).all() for edited in edits):
-        raise ValueError("an edit has values that are not finite: this generator is broken; take an earlier --step.")
-
-
-def _dominant(pictures, masks) -> list[str]:
-    """The demo's reader: the colour of painter.COLOURS inside the true mask of each picture."""
-    from data.painter import COLOURS
-
-    pairs = zip(metrics.to_unit(pictures), masks, strict=True)
-    return [metrics.dominant_colour(picture[mask], COLOURS) for picture, mask in pairs]
-
-
-def measure_words(editor, images, split, kind: str, exact, seed: int) -> dict[str, Any]:
-    """The numbers of MEANING that need neither masks nor colours of the records, for `images` [N, S, S, 3] of `split`.
-
-    Each picture is asked for each word of colours.WORDS[kind] in turn, the own one included, by the set's one sentence;
-    one edit with noise drawn from `seed` as the first sample of `measure`, one without (the numbers named _mean).
-    The mask is found on the source and serves its edits; the background is what lies beyond its border of 2 pixels of
-    64. colour_chance judges the edits with noise by the asked words of all pairs, shuffled.
-    exact: [N] bool, whether the captions are the picture's own: colour_reader counts these alone.
-
-    Beside MEANING's, by_colour and by_colour_mean give colour_agreement by asked word, `reader` is `colours.check` of
-    the exact pictures with left_out (pictures without one own colour by their captions) and pictures_all (all that
-    colour_reader_all counts).
-    """
-    import numpy as np
-    import tensorflow as tf
-    from tqdm import tqdm
-
-    from simgan_tf.evaluation import colours
-
-    words, count, batch = colours.WORDS[kind], len(images), 32
-    asked = np.array(words.colours)
-    codes = editor.method.encode([words.sentence.format(colour) for colour in words.colours])
-    noise = editor.draw_noise(count, [seed, 0])
-    edit = tf.function(editor.method.edit, reduce_retracing=True)
-    source_colours, read, outside = [], {"": [], "_mean": []}, {"": [], "_mean": []}
-    for start in tqdm(range(0, count, batch), unit="batch", desc="asking for colours", delay=2, leave=False):
-        rows = slice(start, min(start + batch, count))
-        source = images[rows]
-        masks = colours.foreground(source)
-        beyond = colours.background(masks)
-        source_colours.append(colours.read(source, masks, words))
-        for name, drawn in (("", noise[rows]), ("_mean", np.zeros_like(noise[rows]))):
-            edited = [edit(source, np.repeat(code[None], len(source), axis=0), drawn).numpy() for code in codes]
-            _require_finite(*edited)
-            read[name].append([colours.read(pictures, masks, words) for pictures in edited])
-            outside[name].append([metrics.l1_where(pictures, source, beyond) for pictures in edited])
-    source_colours = np.concatenate(source_colours)
-    new = asked[:, None] != source_colours  # [words, N]
-
-    found: dict[str, Any] = {}
-    for name in read:
-        answers = np.concatenate(read[name], axis=1)  # [words, N]
-        right = answers == asked[:, None]
-        found[f"colour_agreement{name}"] = float(right.mean())
-        found[f"colour_agreement_new{name}"] = float(right[new].mean())
-        found[f"by_colour{name}"] = dict(zip(words.colours, right.mean(axis=1).tolist(), strict=True))
-        found[f"background_l1{name}"] = float(np.nanmean(np.concatenate(outside[name], axis=1)))
-        if not name:
-            pairs = np.random.default_rng(seed).permutation(np.repeat(asked, count)).reshape(answers.shape)
-            found["colour_chance"] = float(np.mean(answers == pairs))
-    own = np.array([colours.own_colour(captions, words) for captions in split.captions])
-    report = colours.check(source_colours[exact], own[exact], words.colours)
-    everyone = colours.check(source_colours, own, words.colours)
-    accuracy = report.pop("accuracy")
-    if report["pictures"]:
-        found["colour_reader"] = accuracy
-        found["colour_agreement_relative"] = found["colour_agreement"] / accuracy if accuracy else 0.0
-    if everyone["pictures"]:
-        found["colour_reader_all"] = everyone["accuracy"]
-    left_out = int(exact.sum()) - report["pictures"]
-    return found | {"words": kind, "reader": report | {"left_out": left_out, "pictures_all": everyone["pictures"]}}
+def commit() -> str:
+    """The commit of this checkout, with + where files differ from it; of an installed package its version."""
+    try:
+        if not os.path.exists(os.path.join(commands.HOME, ".git")):
+            return metadata.version("simgan-tf")
+        git = ["git", "-C", commands.HOME]
+        changed, head = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["status", "--porcelain", "--untracked-files=no"], ["rev-parse", "HEAD"])
+        )
+        return head + "+" * bool(changed)
+    except (OSError, subprocess.SubprocessError, metadata.PackageNotFoundError):
+        return "unknown"
 
 
 def command() -> None:

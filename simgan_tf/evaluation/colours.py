@@ -28,12 +28,16 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
 from scipy import ndimage, special
 
 from simgan_tf.system import commands
+
+if TYPE_CHECKING:
+    from data import pipeline
 
 SIDE = 64  # pixels; larger pictures are averaged down to it, so that every size is read alike
 
@@ -380,10 +384,15 @@ def words_of(records_dir: str, flag: str) -> str:
 class Pictures:
     """The pictures of a split whose own colour is known."""
 
-    images: np.ndarray  # [N, S, S, 3] in [-1, 1]
-    masks: np.ndarray  # [N, S, S] bool, by `foreground`
+    images: "pipeline.Decoded"  # [N, S, S, 3] in [-1, 1], read when asked for
     own: np.ndarray  # [N] str
     exact: np.ndarray  # [N] bool: the captions are the picture's own
+
+    def parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The pictures and their masks by `foreground`, [n, S, S, 3] and [n, S, S] bool, 256 at a time."""
+        for start in range(0, len(self.images), 256):
+            images = self.images[start : start + 256]
+            yield images, foreground(images)
 
 
 def known_pictures(
@@ -397,13 +406,12 @@ def known_pictures(
     if not any(own):
         raise ValueError(f"no {name} picture of {records_dir} has one of the colours {', '.join(words.colours)}.")
     split, own = split.take(np.flatnonzero(own != "")), own[own != ""]
-    images = pipeline.evaluation_images(split, image_size, load_size)
-    masks = np.concatenate([foreground(images[i : i + 256]) for i in range(0, len(images), 256)])
-    return Pictures(images, masks, own, exact_keys(exact, split.keys) if exact else np.ones(len(split), bool))
+    images = pipeline.decoded_images(split, image_size, load_size)
+    return Pictures(images, own, exact_keys(exact, split.keys) if exact else np.ones(len(split), bool))
 
 
 def print_check(pictures: Pictures, words: Words, name: str) -> None:
-    readings = read(pictures.images, pictures.masks, words)
+    readings = np.concatenate([read(images, masks, words) for images, masks in pictures.parts()])
     for title, which in (("exact", pictures.exact), ("all", np.ones_like(pictures.exact))):
         print(f"{name}, {title} captions: {check(readings[which], pictures.own[which], words.colours)}")
 

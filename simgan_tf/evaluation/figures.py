@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from simgan_tf.edit import Editor
-from simgan_tf.system import pictures
+from simgan_tf.system import files, pictures
+
+PRINTED = 256  # pixels of a cell of the paper's figures: eight in 17 cm are 300 to the inch, words 6.7 points high
 
 
 def edits(
@@ -36,15 +38,16 @@ def edits(
 
 
 def samples(editor: Editor, images: np.ndarray, sentence: str, count: int, seed: int = 0) -> Image.Image:
-    """source | `count` edits by one sentence; the first without noise, the others with their own draws."""
+    """source | `count` edits by one sentence (Fig. 1); the first without noise, the others with their own draws."""
     rows = [[image, *editor.edit(image, sentence, count, seed)] for image in images]
-    return pictures.sheet(rows, ["source", sentence, *[f"sample {i}" for i in range(2, count + 1)]])
+    return pictures.sheet(rows, ["source", sentence, *[f"sample {i}" for i in range(2, count + 1)]], PRINTED)
 
 
 def interpolation(editor: Editor, images: np.ndarray, sentence: str, to_sentence: str, steps: int) -> Image.Image:
-    """source | `steps` pictures from one sentence to another (Fig. 4)."""
+    """source | `steps` pictures from one sentence to another, both ends marked (Fig. 4)."""
     rows = [[image, *editor.interpolate(image, sentence, to_sentence, steps)] for image in images]
-    return pictures.sheet(rows, ["source", sentence, *[""] * (steps - 2), to_sentence])
+    shares = [f"{i / (steps - 1):.0%}" for i in range(1, steps - 1)]
+    return pictures.sheet(rows, ["source", f"from: {sentence}", *shares, f"to: {to_sentence}"], PRINTED)
 
 
 def teaser(editor: Editor, images: np.ndarray, sentences: list[str], seed: int = 0) -> Image.Image:
@@ -63,28 +66,57 @@ def teaser(editor: Editor, images: np.ndarray, sentences: list[str], seed: int =
     return pictures.sheet(rows, titles)
 
 
-def curves(run_dir: str) -> Image.Image:
-    """The rows of metrics.jsonl as curves over steps: terms of D, terms of G, D's mean scores.
+def one_each(editor: Editor, images: np.ndarray, sentences: list[str]) -> list[np.ndarray]:
+    """The edit of each picture by its own sentence, without noise. images: [N, S, S, 3] in [-1, 1]."""
+    return [editor.edit(image, sentence)[0] for image, sentence in zip(images, sentences, strict=True)]
 
-    Each is the mean of ten logged rows, since a row is one batch. Raises: FileNotFoundError where nothing was logged.
+
+def compared(columns: list[list[np.ndarray]], titles: list[str], sentences: list[str]) -> Image.Image:
+    """source | sentence | one edit a system, a row a picture (Fig. 3); all at the first column's size, nearest pixels.
+
+    columns: the sources, and each system's edits of them, pictures [S, S, 3] in [-1, 1] of a size a column. titles: one
+    a column.
     """
-    with open(os.path.join(run_dir, "metrics.jsonl"), encoding="utf-8") as log:
-        rows = [json.loads(line) for line in log]
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    titles = {"d_": "D's terms", "g_": "G's terms, weighted", "score_": "D's mean scores"}
-    lines = {prefix: [name for name in rows[-1] if name.startswith(prefix) and not name.endswith("_loss")]
-             for prefix in titles}  # fmt: skip
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return pictures.sheet(rows, titles, PRINTED, labels=sentences)
+
+
+def curves(run_dir: str) -> Image.Image:
+    """The rows of metrics.jsonl as curves over steps: terms of D, of G and of a style encoder, D's mean scores.
+
+    Each is the mean of ten logged rows, since a row is one batch. Totals and lengths of gradients are left out.
+    Raises: FileNotFoundError where nothing was logged; ValueError for a line that is no row.
+    """
+    rows = []
+    path = os.path.join(run_dir, "metrics.jsonl")
+    with files.open_regular(path) as log:
+        for number, line in enumerate(log, start=1):
+            try:
+                row = json.loads(line)
+                row["step"] + sum(row.values())  # all are numbers
+                rows.append(row)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                raise ValueError(f"{path}, line {number} is no row of numbers with a step; take it out.") from None
+    if not rows:
+        raise ValueError(f"{path} has no row yet; train first.")
+    figure = Figure(figsize=(7, 2.3), layout="constrained")  # inches: a page's width
+    titles = {"d_": "D's terms", "g_": "G's terms, weighted", "s_": "S's terms", "score_": "D's mean scores"}
+    names = dict.fromkeys(name for row in rows for name in row if not name.endswith(("_loss", "_norm")))
+    lines = {prefix: [name for name in names if name.startswith(prefix)] for prefix in titles}
     logged = [prefix for prefix in titles if lines[prefix]]  # a method need not log scores
     for axes, prefix in zip(figure.subplots(1, len(logged)), logged, strict=True):
         for name in lines[prefix]:
             points = [(row["step"], row[name]) for row in rows if name in row]
             groups = [points[i : i + 10] for i in range(0, len(points), 10)]
-            axes.plot(*np.array([np.mean(group, axis=0) for group in groups]).T, label=name.removeprefix(prefix))
-        axes.set(title=titles[prefix], xlabel="step")
+            line = np.array([np.mean(group, axis=0) for group in groups]).T
+            axes.plot(*line, label=name.removeprefix(prefix), linewidth=1)
+        axes.set_title(titles[prefix], fontsize=8)
+        axes.set_xlabel("step", fontsize=7)
         if prefix == "g_":
             axes.set_yscale("log")
-        axes.legend()
+        axes.tick_params(labelsize=7, which="both")
+        axes.legend(fontsize=6.5)
         axes.grid(alpha=0.3)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    figure.savefig(buffer, format="png", dpi=250)
     return Image.open(buffer).convert("RGB")

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -162,28 +163,33 @@ def measure(
     from simgan_tf.evaluation import outlines
 
     size, words = editor.config.image_size, colours.WORDS[kind]
-    images = pipeline.evaluation_images(split, size, size)
-    masks, own = find_outlines(split, size, outliner or outlines.Outliner(kind))
-    kept = masks.mean(axis=(1, 2)) >= SMALLEST
-    rows = np.flatnonzero(kept)
-    if not len(rows):
-        raise ValueError(f"no outline of a hundredth of the picture was found in any of {len(split)}: other objects?")
-    images, masks, captions = images[rows], masks[rows], [split.captions[row] for row in rows]
+    images = pipeline.decoded_images(split, size, size)
+    find = outline_finder(split, size, outliner or outlines.Outliner(kind))
     codes = editor.method.encode([words.sentence.format(colour) for colour in words.colours])
-    noise = editor.draw_noise(len(split), [seed, 0])[rows]
+    noise = editor.draw_noise(len(split), [seed, 0])
     edit = tf.function(editor.method.edit, reduce_retracing=True)
 
-    seen: dict[str, list[list[np.ndarray]]] = {}
+    seen: dict[str, dict[str, list[np.ndarray]]] = {}
+    kept, called, read, shares = [], [], [], []  # rows; a colour of each by its captions, and as it is; the outline's
     batch = max(1, 32 * 64 * 64 // size**2)
-    for start in tqdm(range(0, len(images), batch), unit="batch", desc="asking for colours", delay=2, leave=False):
-        part = slice(start, start + batch)
-        source, outline = images[part], masks[part]
+    for start in tqdm(range(0, len(split), batch), unit="batch", desc="asking for colours", delay=2, leave=False):
+        rows = np.arange(start, min(start + batch, len(split)))
+        outline = find(rows)
+        large = outline.mean(axis=(1, 2)) >= SMALLEST
+        if not large.any():
+            continue
+        rows, outline = rows[large], outline[large]
+        source = images[rows]
+        kept.extend(rows)
+        shares.extend(outline.mean(axis=(1, 2)))
+        called.extend(colours.own_colour(texts, words) for texts in split.take(rows).captions)
+        read.extend(nearest_word(object_colour(source, outline)))
         if white:
             source = on_white(source, outline)
         was = nearest_word(object_colour(source, outline))
         for colour, code in zip(words.colours, codes, strict=True):
             repeated = np.repeat(code[None], len(source), axis=0)
-            for name, drawn in (("", noise[part]), ("_mean", np.zeros_like(noise[part]))):
+            for name, drawn in (("", noise[rows]), ("_mean", np.zeros_like(noise[rows]))):
                 edited = edit(source, repeated, drawn).numpy()
                 tint = object_colour(edited, outline)
                 _put(seen, f"agreement{name}", colour, nearest_word(tint) == colour)
@@ -196,6 +202,8 @@ def measure(
                 _put(seen, "beside", colour, beside(source, edited, outline, colour))
                 _put(seen, "frame", colour, frame(source, edited, outline))
                 _put(seen, "stripes", colour, stripes(edited, outline))
+    if not kept:
+        raise ValueError(f"no outline of a hundredth of the picture was found in any of {len(split)}: other objects?")
     told = {name: {c: np.concatenate(parts) for c, parts in of.items()} for name, of in seen.items()}
 
     found = {name: float(np.nanmean(np.stack(list(told[name].values())))) for name in MEANING if name in told}
@@ -203,33 +211,40 @@ def measure(
     found["background_kept"] = float(np.mean(most[~np.isnan(most)] <= 0.1)) if not np.isnan(most).all() else 1.0
     for name in ("frame", "stripes"):  # ratios: a few pictures with next to nothing below the line would be the mean
         found[name] = float(np.nanmedian(np.stack(list(told[name].values()))))
-    called = np.array([colours.own_colour(texts, words) for texts in captions])
+    called, read = np.array(called), np.array(read)
     known = called != ""
     if known.any():
-        read = nearest_word(object_colour(images, masks))
         found["reader"] = float(np.mean(read[known] == called[known]))
-    found |= {"kept_empty": int((~kept).sum()), "outline_share": float(masks.mean())}
+    found |= {"kept_empty": len(split) - len(kept), "outline_share": float(np.mean(shares))}
     by_colour = {
         c: {name: float(np.nanmean(told[name][c])) for name in ("agreement", "agreement_mean", "spill_mean")}
         | {"lab_mean": [round(float(v), 1) for v in np.median(told["tint"][c], axis=0)]}
         for c in words.colours
     }
-    return found | {"by_colour": by_colour, "pictures": len(images), "with_own_outline": int(own[rows].sum())}
+    return found | {"by_colour": by_colour, "pictures": len(kept), "with_own_outline": int(split.masked[kept].sum())}
 
 
-def find_outlines(split: Any, size: int, outliner: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Outlines of the split's largest central squares, [N, size, size] bool, and whose are their records' own, [N]."""
+def outline_finder(split: Any, size: int, outliner: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives the outlines [n, size, size] bool of the largest central squares of the split's pictures [n].
+
+    They are the records' own where these have some, else those that `outliner` finds.
+    """
     from data import pipeline
     from simgan_tf.evaluation import outlines
 
-    side = max(size, outlines.SIDE)
-    masks = outliner.masks(pipeline.evaluation_images(split, side, side))
-    own = np.array([bool(mask) for mask in split.masks])
-    if own.any():
-        masks[own] = pipeline.evaluation_masks(split.take(np.flatnonzero(own)), side, side)
-    factor = side // size
-    blocks = masks.reshape(len(masks), size, factor, size, factor).mean(axis=(2, 4))
-    return blocks > 0.5, own
+    side, own = max(size, outlines.SIDE), split.masked
+    images = pipeline.decoded_images(split, side, side)
+    drawn = pipeline.decoded_masks(split.take(np.flatnonzero(own)), side, side) if own.any() else None
+    place = np.cumsum(own) - 1  # in `drawn`
+
+    def find(rows: np.ndarray) -> np.ndarray:
+        masks = outliner.masks(images[rows])
+        if own[rows].any():
+            masks[own[rows]] = drawn[place[rows[own[rows]]]]
+        factor = side // size
+        return masks.reshape(len(masks), size, factor, size, factor).mean(axis=(2, 4)) > 0.5
+
+    return find
 
 
 def _put(seen: dict, name: str, colour: str, values: np.ndarray) -> None:

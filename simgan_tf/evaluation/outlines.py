@@ -2,13 +2,15 @@
 Pictures in, masks out; knows no generator, no sentence and no file but its own weights."""
 
 import os
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from simgan_tf import folding, keras2
 from simgan_tf.evaluation import colours
-from simgan_tf.layers import BatchNorm
+from simgan_tf.layers import Normed
 
 SIDE = 128  # pixels; larger and smaller pictures are brought to it
 WIDTHS = (24, 48, 96, 96)  # channels at a side of 64, 32, 16 and 8 pixels
@@ -21,12 +23,11 @@ class Block(keras.layers.Layer):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1, self.norm1 = _conv(width), BatchNorm()
-        self.conv2, self.norm2 = _conv(width), BatchNorm()
+        self.conv1, self.conv2 = Normed(_conv(width)), Normed(_conv(width))
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        x = tf.nn.relu(self.norm1(self.conv1(x), training=training))
-        return tf.nn.relu(self.norm2(self.conv2(x), training=training))
+        x = tf.nn.relu(self.conv1(x, training=training))
+        return tf.nn.relu(self.conv2(x, training=training))
 
 
 def _conv(width: int) -> keras.layers.Layer:
@@ -34,12 +35,14 @@ def _conv(width: int) -> keras.layers.Layer:
 
 
 class UNet(keras.Model):
-    """Logits [B, 128, 128] float32 of "this pixel is the object" of pictures [B, 128, 128, 3] in [-1, 1].
+    """Logits [B, H, W] float32 of "this pixel is the object" of pictures [B, H, W, 3] in [-1, 1].
+
+    It has learned from pictures whose shorter side is 128; both sides are multiples of 16.
 
     A convolution of stride 2, four levels of two convolutions, each at half the side of the one before; on the way up
     the features are doubled by repetition, joined with those of their level, and go through two convolutions again.
-    The logits of 64x64 are brought to 128x128 bilinearly: finer outlines cost twice the time, and spill and agreement
-    do not ask for them.
+    The logits are half as large and brought to H x W bilinearly: finer outlines cost twice the time, and spill and
+    agreement do not ask for them.
     Source: Ronneberger et al. 2015. Differs: padded convolutions, batch norm, widths of WIDTHS.
     """
 
@@ -60,8 +63,8 @@ class UNet(keras.Model):
         for i in reversed(range(len(WIDTHS) - 1)):
             x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
             x = getattr(self, f"up{i}")(tf.concat([x, levels[i]], axis=-1), training=training)
-        logits = tf.cast(self.to_logit(x), tf.float32)  # [B, 64, 64, 1]
-        return tf.image.resize(logits, [SIDE, SIDE])[..., 0]
+        logits = tf.cast(self.to_logit(x), tf.float32)  # [B, H/2, W/2, 1]
+        return tf.image.resize(logits, tf.shape(image)[1:3])[..., 0]
 
 
 def build() -> UNet:
@@ -74,7 +77,7 @@ def build() -> UNet:
 def save(network: UNet, path: str) -> None:
     """Writes the weights as one .npz: kernels in 8 bits with a scale an output channel, the rest in float32."""
     arrays = {}
-    for i, variable in enumerate(network.variables):
+    for i, variable in enumerate(keras2.weights_of(network)):
         value = variable.numpy()
         if value.ndim == 4:
             scale = np.maximum(np.abs(value).max(axis=(0, 1, 2)), 1e-12) / 127
@@ -89,12 +92,12 @@ def load(name: str) -> UNet:
     Raises: ValueError where the file holds other shapes.
     """
     path = os.path.join(WEIGHTS, f"{name}.npz") if name in KINDS else name
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("float32")
     network = build()
-    keras.config.set_dtype_policy(policy)
+    keras.mixed_precision.set_global_policy(policy)
     with np.load(path, allow_pickle=False) as arrays:
-        for i, variable in enumerate(network.variables):
+        for i, variable in enumerate(keras2.weights_of(network)):
             value = arrays[f"v{i:03d}"] if f"v{i:03d}" in arrays.files else None
             if value is None or value.shape != tuple(variable.shape):
                 raise ValueError(f"{path} holds other weights than UNet's {i}th, {tuple(variable.shape)}.")
@@ -103,15 +106,37 @@ def load(name: str) -> UNet:
     return network
 
 
-def inside(network: UNet, images: tf.Tensor) -> tf.Tensor:
-    """How surely each pixel is the object's, or next to it, [B, S, S] float32 in [0, 1]. images: [B, S, S, 3].
+def fixed(name: str) -> folding.Folded:
+    """The network of `load` for inference alone, as constants: a method that edits with it has no more variables."""
+    return folding.Folded(load(name))
 
-    The largest probability within a thirty-second of the side: what lies outside of this is outside for sure.
+
+def inside(network: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor, size: int) -> tf.Tensor:
+    """How surely each pixel is the object's, [B, H, W] float32 in [0, 1].
+
+    images: [B, H, W, 3] in [-1, 1], the shorter side `size` pixels, which a power of two leads to SIDE or from it.
+    Of operations that TFLite has, too: means over whole pixels one way, bilinear the other.
     """
-    side = images.shape[1]
-    given = tf.image.resize(images, [SIDE, SIDE], antialias=True) if side != SIDE else images
-    found = tf.nn.max_pool2d(tf.sigmoid(network(given))[..., None], 2 * (SIDE // 32) + 1, 1, "SAME")
-    return tf.clip_by_value(tf.image.resize(found, [side, side], antialias=True)[..., 0], 0.0, 1.0)
+    sides = [side * SIDE // size for side in _sides(images)]  # as the network is given it
+    given, missing = _resized(images, size, SIDE), [-side % 16 for side in sides]
+    # The network halves four times. Below and to the right of a longer picture, its mirror image.
+    if any(not isinstance(each, int) or each for each in missing):
+        given = tf.pad(given, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]], "REFLECT")
+    found = tf.sigmoid(network(given))[:, : sides[0], : sides[1], None]
+    return _resized(found, SIDE, size)[..., 0]
+
+
+def _resized(images: tf.Tensor, from_size: int, to_size: int) -> tf.Tensor:
+    """[B, H, W, C], `to_size` pixels in place of every `from_size`."""
+    factor = from_size // to_size
+    if factor:
+        return images if factor == 1 else tf.nn.avg_pool2d(images, factor, factor, "VALID")
+    return tf.image.resize(images, [side * to_size // from_size for side in _sides(images)])
+
+
+def _sides(images: tf.Tensor) -> list[int | tf.Tensor]:
+    """Height and width, as numbers where the graph knows them."""
+    return [tf.shape(images)[i] if images.shape[i] is None else images.shape[i] for i in (1, 2)]
 
 
 class Outliner:

@@ -14,6 +14,8 @@ What it is:
     embedding_size    D, numbers that a sentence becomes
     network           the keras.Model that `edit` runs; of averaged weights where they are averaged
     part              the name of that network's variables in a checkpoint
+    keeps_picture     whether an edit shows the picture it was made of, at its places, so that the change can be carried
+                      up to a photograph's own size; left out = True. A method that draws anew gives its own square
 
 What it does:
 
@@ -23,11 +25,17 @@ What it does:
                                          [B, H, W, 3] float32 in [-1, 1] of image [B, H, W, 3], embedding [B, D] and
                                          noise [B, Z]; zeros give the mean edit. network: stands in for its own, such
                                          as one whose weights are constants
+    stage(step)                          optional, of a method that trains one network after another: a number that
+                                         says what its step, a Python int from 0, trains; `prepare` and `update` take it
+                                         as their last argument
     prepare(batch, step)                 rows [B, ...] by name, of the whole batch (image, embedding, tokens, class_id):
-                                         all that a step draws, and all that a row needs of other rows
+                                         all that a step draws, and all that a row needs of other rows; pairs of rows
+                                         may be fewer, as many as the devices can share. Of several workers each has its
+                                         own rows of pictures alone (four axes), and all rows of the rest
     update(rows, measure)                one step on a replica's rows: its losses, as its paper has them, and
-                                         `step.descend`; returns scalars by name: the weighted terms, their totals
-                                         d_loss and g_loss, source_correlation, and what ends in _norm where measure
+                                         `step.descend`; returns scalars by name: the weighted terms, d_... of D and
+                                         g_... of G, their totals d_loss and g_loss, source_correlation where it edits,
+                                         and what ends in _norm where measure
     average(step), restart_average()     once after each step; once after weights came from elsewhere
     variables()                          {part: [tf.Variable]}: all that a checkpoint holds
     embed_variables()                    those that `embed` reads, as raw variables; `edit` reads those of `network`
@@ -49,6 +57,10 @@ if TYPE_CHECKING:
 # name -> the module with its Config and PRESETS, and its class
 METHODS = {
     "simgan": ("simgan_tf.configs.simgan", "simgan_tf.methods.simgan:SIMGAN"),
+    "sisgan": ("simgan_tf.configs.sisgan", "simgan_tf.methods.sisgan:SISGAN"),
+    "reed": ("simgan_tf.configs.reed", "simgan_tf.methods.reed:Reed"),
+    "ccgan": ("simgan_tf.configs.ccgan", "simgan_tf.methods.ccgan:CCGAN"),
+    "tagan": ("simgan_tf.configs.tagan", "simgan_tf.methods.tagan:TAGAN"),
 }
 
 

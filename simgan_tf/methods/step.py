@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from simgan_tf import keras2
 from simgan_tf.configs.base import Base
 from simgan_tf.layers import mean_over_replicas
 
@@ -14,7 +15,8 @@ from simgan_tf.layers import mean_over_replicas
 def train_step(method: Any, strategy: tf.distribute.Strategy | None = None) -> Callable[..., dict[str, tf.Tensor]]:
     """One training step as a tf.function: (batch, step, measure=False) -> scalars of the whole batch.
 
-    batch: of the pipeline, whole. step: int64 scalar, from 0; seeds all draws. measure: whether the terms ending in
+    batch: of the pipeline, whole; of several workers each may have its own rows of `image` alone. step: int64 scalar,
+    from 0; seeds all draws, and says what a method of several stages trains. measure: whether the terms ending in
     `_norm` are computed; they are 0 in a step without it.
     strategy: each of its replicas updates on an equal share of the rows that `prepare` makes of the whole batch, so
     that draws and mismatching texts are what they are on one device. None = one device.
@@ -24,65 +26,55 @@ def train_step(method: Any, strategy: tf.distribute.Strategy | None = None) -> C
     if strategy is not None:
         update = _over(strategy, update)
 
-    @tf.function(autograph=False)
-    def compiled_step(batch: dict[str, tf.Tensor], step: tf.Tensor, measure: tf.Tensor) -> dict[str, tf.Tensor]:
-        terms = update(method.prepare(batch, step), measure)
+    @tf.function(autograph=False)  # traced once for each stage
+    def compiled_step(batch: dict[str, tf.Tensor], step: tf.Tensor, measure: tf.Tensor, *stage: int):
+        terms = update(method.prepare(batch, step, *stage), measure, *stage)
         method.average(step)
         return terms
 
     def convert_and_run(batch, step, measure=False):
-        return compiled_step(batch, tf.convert_to_tensor(step, tf.int64), tf.convert_to_tensor(measure))
+        stage = stage_of(method, int(step))
+        return compiled_step(batch, tf.convert_to_tensor(step, tf.int64), tf.convert_to_tensor(measure), *stage)
 
     return convert_and_run
 
 
+def stage_of(method: Any, step: int) -> tuple[int, ...]:
+    """What `prepare` and `update` take beside the rest: the stage of a method that has some, else nothing."""
+    return (method.stage(step),) if hasattr(method, "stage") else ()
+
+
 def _over(strategy: tf.distribute.Strategy, update: Callable) -> Callable[..., dict[str, tf.Tensor]]:
-    """`update` in every replica on its share of the rows; each term is the mean of the replicas'."""
-    names: list[str] = []
+    """`update` in every replica on its share of the rows; each term is the mean of the replicas'.
 
-    def on_share(rows: dict[str, tf.Tensor], measure: tf.Tensor) -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
-        index, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    Pictures of which there are fewer than of the other rows are those of this process' replicas alone.
+    """
 
-        def share(values: tf.Tensor) -> tf.Tensor:
-            count = values.shape[0] // replicas
-            return tf.ensure_shape(values[index * count : (index + 1) * count], [count, *values.shape[1:]])
+    def over(rows: dict[str, tf.Tensor], measure: tf.Tensor, *stage: int) -> dict[str, tf.Tensor]:
+        names: list[str] = []
+        whole = max(values.shape[0] for values in rows.values())
 
-        terms = update({name: share(values) for name, values in rows.items()}, measure)
-        names[:] = terms
-        return tf.stack(list(terms.values()))
+        def on_share(rows: dict[str, tf.Tensor], measure: tf.Tensor) -> tf.Tensor:
+            context = tf.distribute.get_replica_context()
+            index, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
 
-    def over(rows: dict[str, tf.Tensor], measure: tf.Tensor) -> dict[str, tf.Tensor]:
+            def share(name: str, values: tf.Tensor) -> tf.Tensor:
+                here = values.shape[0]
+                count, left = divmod(whole if values.shape.rank == 4 else here, replicas)
+                if left:
+                    raise ValueError(f"the {here} rows of {name!r} cannot be shared out over {replicas} "
+                                     "devices: give a --batch_size that is a multiple of twice as many.")  # fmt: skip
+                first = index * count % here
+                return tf.ensure_shape(values[first : first + count], [count, *values.shape[1:]])
+
+            terms = update({name: share(name, values) for name, values in rows.items()}, measure, *stage)
+            names[:] = terms
+            return tf.stack(list(terms.values()))
+
         terms = strategy.reduce(tf.distribute.ReduceOp.MEAN, strategy.run(on_share, (rows, measure)), axis=None)
         return dict(zip(names, tf.unstack(terms), strict=True))
 
     return over
-
-
-class Adam(keras.optimizers.Adam):
-    """Keras' Adam, each variable updated by TensorFlow's one kernel for it, on gradients averaged over the replicas.
-
-    Keras' own step is ten passes over the memory of every variable, and sums the gradients once more.
-    """
-
-    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        i = self._get_variable_index(variable)
-        step = tf.cast(self.iterations + 1, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=self._momentums[i].value.handle,
-            v=self._velocities[i].value.handle,
-            beta1_power=self.beta_1**step,
-            beta2_power=self.beta_2**step,
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=gradient,
-        )
-
-    def _all_reduce_sum_gradients(self, grads_and_vars: list) -> list:
-        return list(grads_and_vars)
 
 
 def adam(config: Base, network: keras.Model, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -92,9 +84,9 @@ def adam(config: Base, network: keras.Model, steps_per_epoch: int) -> keras.opti
         rate = keras.optimizers.schedules.ExponentialDecay(
             rate, config.halve_epochs * steps_per_epoch, 0.5, staircase=True
         )
-    optimizer = Adam(rate, config.beta1, config.beta2, config.adam_epsilon)
+    optimizer = keras2.Adam(rate, config.beta1, config.beta2, config.adam_epsilon)
     if config.precision == "mixed_float16":  # whose gradients would underflow; a step that overflows is skipped
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     optimizer.build(network.trainable_variables)
     return optimizer
 
@@ -108,22 +100,23 @@ def descend(
 ) -> tf.Tensor:
     """Applies the gradient of the replicas' mean loss; returns its norm where `measure` is true, else 0."""
     weights = network.trainable_variables
-    scale = optimizer.scale_loss(tf.constant(1.0))  # 1, but for mixed_float16; `apply` takes it out again
-    gradients = mean_over_replicas(*tape.gradient(loss, weights, output_gradients=scale))
-    optimizer.apply(gradients, weights)
+    scale = keras2.loss_scale(optimizer)  # `apply` takes it out again
+    gradients = tape.gradient(loss, weights, output_gradients=scale)
+    gradients = mean_over_replicas(*map(tf.convert_to_tensor, gradients))  # those of a table of words are sparse
+    keras2.apply(optimizer, gradients, weights)
     measure = tf.convert_to_tensor(measure)
     return tf.cond(measure, lambda: tf.linalg.global_norm(gradients) / scale, lambda: tf.constant(0.0))
 
 
 def built(make: Callable[[Base], keras.Model], config: Base, *inputs: tf.Tensor) -> keras.Model:
     """The network make(config), of the configuration's precision, its variables drawn by running it on `inputs`."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(config.precision)
+    policy = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(config.precision)
     try:
         network = make(config)
         network(*inputs)
     finally:
-        keras.config.set_dtype_policy(policy)
+        keras.mixed_precision.set_global_policy(policy)
     return network
 
 
@@ -135,19 +128,23 @@ def move_average(config: Base, average: keras.Model, network: keras.Model, step:
     """
     t = tf.cast(step, tf.float32)
     decay = tf.minimum(config.ema_decay, (1.0 + t) / (10.0 + t))
-    for mean, value in zip(average.variables, network.variables, strict=True):
-        mean.value.assign(decay * mean.value + (1.0 - decay) * value.value)
+    for mean, value in zip(raw_variables(average), raw_variables(network), strict=True):
+        mean.assign(decay * mean + (1.0 - decay) * value)
 
 
 def copy_weights(network: keras.Model, to: keras.Model) -> None:
-    """Sets every variable of `to` to that of `network`, a network of the same shape."""
-    for target, source in zip(to.variables, network.variables, strict=True):
-        target.value.assign(source.value)
+    """Sets every weight of `to` to that of `network`, a network of the same shape."""
+    for target, source in zip(raw_variables(to), raw_variables(network), strict=True):
+        target.assign(source)
 
 
 def raw_variables(*parts: Any) -> list[tf.Variable]:
-    """The raw variables of networks or optimizers, in their order."""
-    return [variable.value for part in parts for variable in part.variables]
+    """The raw variables of networks or optimizers, in their order, without the random state that Keras' GRU holds."""
+    return [
+        variable
+        for part in parts
+        for variable in (keras2.weights_of if isinstance(part, keras.layers.Layer) else keras2.variables_of)(part)
+    ]
 
 
 def draw_noise(count: int, size: int, seed: tf.Tensor | Sequence[int]) -> tf.Tensor:
@@ -163,6 +160,40 @@ def statistics(**scores: tf.Tensor) -> dict[str, tf.Tensor]:
         (square,) = mean_over_replicas(tf.reduce_mean(tf.square(values - mean)))
         results |= {name: mean, f"{name}_std": tf.sqrt(square)}
     return results
+
+
+def lent_networks(config: Base, other: Base, parts: set[str]) -> dict[str, str]:
+    """`lent_by` of a method of one G, of any size, since it is convolutions (the averaged one of a packed model, which
+    has no other), and one D, of the same size."""
+    lent = {"generator": next(name for name in ("generator", "generator_ema") if name in parts)}
+    if "discriminator" in parts and other.image_size == config.image_size:
+        lent["discriminator"] = "discriminator"
+    return lent
+
+
+def saturated(terms: dict[str, float], weight: float = 1.0) -> dict[str, tuple[bool, str]]:
+    """The warning of a D that has learnt the pictures by heart, its terms weighted by `weight`; see `warnings` of the
+    contract."""
+    names = ("d_real", "d_mismatched", "d_edited")
+    return {
+        "saturated": (
+            all(terms.get(name, 1.0) < 0.05 * weight for name in names),
+            "D's three scores are saturated: it has learnt the pictures by heart and teaches G little. Stop earlier, "
+            "take more data, or start again with a lower --learning_rate.",
+        )
+    }
+
+
+def silent(terms: dict[str, float], kl_weight: float) -> dict[str, tuple[bool, str]]:
+    """The warning of a conditioning code that says nothing; see `warnings` of the contract."""
+    kl = terms.get("g_kl", 1.0)
+    return {
+        "silent": (
+            kl < 1e-3 * kl_weight,
+            f"g_kl is about zero ({kl:.2g}): the text is silenced. Start again with a lower --kl_weight, or a larger "
+            "--phi_scale of phi.",
+        )
+    }
 
 
 def correlation(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from simgan_tf.system.quiet import quiet
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # holds simgan_tf, data and export
+LONGEST = 2_000  # characters of a message
 REASONS = {  # what the system refuses, in words that help; the file's name stands before them
     errno.ENOENT: "there is no such file or folder; check the name",
     errno.EISDIR: "this is a folder, and a file is needed",
@@ -24,16 +25,19 @@ REASONS = {  # what the system refuses, in words that help; the file's name stan
     errno.EROFS: "nothing can be written to this disk; choose another place",
     errno.ENOSPC: "the disk is full; make room or choose another place",
     errno.ENAMETOOLONG: "this name is too long; choose a shorter one",
+    errno.EFBIG: "the file would be larger than this disk or account allows; choose another place",
 }
 
 
-def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> None:
+def run(main: Callable[[list[str]], None], define_flags: Callable[[], None], words: bool = False) -> None:
     """Defines the flags, parses the command line, calls `main` and exits.
 
     Exit code 0 on success and for --help, 1 with one line on stderr for bad input (ValueError, OSError, TensorFlow's
     own file errors), 130 for Ctrl-C. Anything else is our bug and keeps its traceback.
     --help shows the docstring of main's module and the flags of `define_flags`. The first `python ...` in the
     docstring, to the end of its line, is the example that a refused command line is answered with.
+    words: whether the command takes words that are no flags, such as names of files; `main` gets them behind the
+    program's name.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd pictures; what matters raises
     before = set(flags.FLAGS)
@@ -52,11 +56,13 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None]) -> 
             print("interrupted", file=sys.stderr)
             sys.exit(130)
         except Exception as error:  # noqa: BLE001 - only TensorFlow's file errors are users' mistakes, the rest is raised
+            if isinstance(error, MemoryError):
+                _fail("there is not enough memory for this; give less at a time, or a smaller file")
             if not _is_tensorflow_file_error(error):
                 raise
             _fail(str(error))
 
-    app.run(guarded, flags_parser=lambda argv: _parse(argv, about, own))
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, about, own, words))
 
 
 def as_typed(text: str) -> str:
@@ -90,8 +96,11 @@ def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:
     return result
 
 
-def _parse(argv: list[str], about: str, own: flags.FlagValues) -> list[str]:
-    """Parses into flags.FLAGS. about, own: the command's docstring and flags, for --help and for messages."""
+def _parse(argv: list[str], about: str, own: flags.FlagValues, words: bool) -> list[str]:
+    """Parses into flags.FLAGS and returns the rest.
+
+    about, own: the command's docstring and flags, for --help and for messages. words: as for `run`.
+    """
     if {"--help", "-help", "-h", "-?"} & set(argv[1:]):
         flags_help = own.get_help(include_special_flags=False)
         try:
@@ -104,13 +113,13 @@ def _parse(argv: list[str], about: str, own: flags.FlagValues) -> list[str]:
     flags.FLAGS.set_gnu_getopt(True)  # flags behind a stray word are read, so that they are not called missing
     try:
         # A first word without dashes is reported before flags that are missing.
-        rest = flags.FLAGS(argv) if len(argv) == 1 or argv[1].startswith("-") else argv
+        rest = flags.FLAGS(argv) if words or len(argv) == 1 or argv[1].startswith("-") else argv
     except flags.Error as error:
         missing = re.findall(r"Flag --(\w+) must have a value other than None", str(error))
         if missing:
             _fail(f"{', '.join(f'--{name}=' for name in missing)} missing{example} (see --help)")
         _fail(f"{error} (see --help)")
-    if len(rest) > 1:
+    if len(rest) > 1 and not words:
         _fail(
             f"unexpected argument {rest[1]!r}: every option is a --flag=value, and a value with spaces needs quotes"
             f"{example} (see --help)"
@@ -145,5 +154,20 @@ def _is_tensorflow_file_error(error: Exception) -> bool:
 
 
 def _fail(message: str) -> None:
-    print("error: " + as_typed(" ".join(message.split())), file=sys.stderr)
+    print("error: " + as_typed(printable(message)), file=sys.stderr)
     sys.exit(1)
+
+
+def printable(message: str) -> str:
+    """One line of it that a screen can show: without line ends, control characters and the system's error numbers."""
+    message = re.sub(r"\[(Errno|WinError) -?\d+\] ", "", " ".join(message.split()))
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+    return escaped(message)
+
+
+def escaped(text: str) -> str:
+    """The text with all that a screen cannot show, or would obey, written out: a name may hold "\\x1b[2J"."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+    encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+    return shown.encode(encoding, "backslashreplace").decode(encoding)

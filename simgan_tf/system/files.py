@@ -3,11 +3,14 @@
 import contextlib
 import ctypes
 import errno
+import json
 import os
 import shutil
 import socket
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -30,6 +33,75 @@ def replacing(path: str) -> Iterator[str]:
         raise
 
 
+READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@contextlib.contextmanager
+def open_regular(path: str) -> Iterator[BinaryIO]:
+    """The file, open for reading its bytes.
+
+    Raises: ValueError for a pipe or device, not waiting for it, and, when the block is done, for a file that another
+    program has changed meanwhile, of which a part may have been read before and a part after; OSError.
+    """
+    handle = os.open(path, READ_ONLY)
+    with open(handle, "rb") as file:
+        before = _require_regular(path, handle)
+        yield file
+        _require_same(path, before, handle)
+
+
+def read_regular(path: str, most: int) -> bytes:
+    """The first `most` bytes of a file. Raises: as `open_regular`, which takes thrice as long for a small one."""
+    handle = os.open(path, READ_ONLY)
+    try:
+        before = _require_regular(path, handle)
+        wanted = min(before.st_size, most)
+        data = os.read(handle, wanted)
+        while len(data) < wanted and (more := os.read(handle, wanted - len(data))):
+            data += more
+        _require_same(path, before, handle)
+        return data
+    finally:
+        os.close(handle)
+
+
+def _require_regular(path: str, handle: int) -> os.stat_result:
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+        raise ValueError(f"{path} is {kind}; give a file")
+    return status
+
+
+def _require_same(path: str, before: os.stat_result, handle: int) -> None:
+    after = os.fstat(handle)
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ValueError(f"{path} was changed while it was read; wait until it is whole, and run this again")
+
+
+def size(path: str) -> int:
+    """Bytes of a file; 0 of one that is not there."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def read_json(path: str, remedy: str, max_bytes: int = 2**22) -> Any:
+    """The value in a JSON file that may be a stranger's.
+
+    remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
+    """
+    with open_regular(path) as file:
+        data = file.read(max_bytes + 1)
+    try:
+        if len(data) > max_bytes:
+            raise ValueError(f"it has over {max_bytes:,} bytes")
+        return json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON of ours ({error}); {remedy}") from None
+
+
 def write_text(path: str, text: str) -> None:
     """Writes `text` as UTF-8 with the line ends it has."""
     with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
@@ -37,25 +109,35 @@ def write_text(path: str, text: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: str) -> Iterator[str]:
+def replacing_folder(path: str, reuse: Callable[[str], bool] | None = None) -> Iterator[str]:
     """Yields an empty folder beside `path`, which takes the place of `path` when the block is done.
 
     What `path` held before goes only after the new folder is there. A block that raises leaves `path` as it was. What
-    killed processes of this machine left of writing `path` is removed first.
+    killed processes of this machine left of writing `path` is removed first; but the first such folder of which
+    `reuse` is true is the one that is yielded, with what is in it, and Ctrl-C leaves it for the next process.
     """
     parent, name = os.path.split(os.path.abspath(path))
     path = os.path.join(parent, name)
     os.makedirs(parent, exist_ok=True)
     mine = f".{name}.writing-{socket.gethostname()}-"
+    scratch = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=parent)
+    new, old = os.path.join(scratch, "new"), os.path.join(scratch, "old")
     for other in os.listdir(parent):
         number = other.removeprefix(mine).split("-")[0]
         if other.startswith(mine) and number.isdigit() and _has_ended(int(number)):
+            left = os.path.join(parent, other, "new")
+            if reuse and not os.path.exists(new) and os.path.isdir(left) and reuse(left):
+                with contextlib.suppress(OSError):  # another process has taken it
+                    os.rename(left, new)
             shutil.rmtree(os.path.join(parent, other), ignore_errors=True)
-    scratch = tempfile.mkdtemp(prefix=f"{mine}{os.getpid()}-", dir=parent)
-    new, old = os.path.join(scratch, "new"), os.path.join(scratch, "old")
+    kept = False
     try:
-        os.mkdir(new)
-        yield new
+        os.makedirs(new, exist_ok=True)
+        try:
+            yield new
+        except KeyboardInterrupt:
+            kept = reuse is not None
+            raise
         if os.path.exists(path) and not _exchange(new, path):
             os.rename(path, old)
         if os.path.exists(new) and not os.path.exists(path):
@@ -66,7 +148,8 @@ def replacing_folder(path: str) -> Iterator[str]:
                     os.rename(old, path)
                 raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -24,13 +24,20 @@ def to_pixels(image: np.ndarray) -> np.ndarray:
     return np.clip(np.round((np.asarray(image) + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
-def sheet(rows: list[list[np.ndarray]], titles: list[str], size: int | None = None) -> Image.Image:
+def sheet(
+    rows: list[list[np.ndarray]], titles: list[str], size: int | None = None, labels: list[str] | None = None
+) -> Image.Image:
     """A grid of pictures under wrapped column titles.
 
-    rows: each a list of [S, S, 3] float images in [-1, 1], one for each title. size: pixels of a cell, default S or 96.
+    rows: each a list of [S, S, 3] float images in [-1, 1], one for each title; of another size than a cell they are
+    shown by their nearest pixels. size: pixels of a cell, default S of the first, or 96. labels: a text for each row,
+    in a column of their own behind the first.
     """
     cell = size or max(96, rows[0][0].shape[0])
     font = ImageFont.load_default(size=max(10, cell // 9))
+    if labels:
+        blank = np.ones([1, 1, 3])
+        titles, rows = [titles[0], "", *titles[1:]], [[row[0], blank, *row[1:]] for row in rows]
     lines = [wrap(title, font, cell - 6) for title in titles]
     height = font.size + 2
     header = 6 + height * max(map(len, lines))
@@ -42,6 +49,11 @@ def sheet(rows: list[list[np.ndarray]], titles: list[str], size: int | None = No
         for row, images in enumerate(rows):
             picture = Image.fromarray(to_pixels(images[column])).resize((cell, cell), Image.Resampling.NEAREST)
             page.paste(picture, (column * (cell + 4) + 2, header + row * (cell + 4)))
+    for row, label in enumerate(labels or []):
+        words = wrap(label, font, cell - 6)
+        top = header + row * (cell + 4) + max(0, (cell - height * len(words)) // 2)
+        for i, line in enumerate(words):
+            pen.text((cell + 4 + 3, top + i * height), line, fill="black", font=font)
     return page
 
 

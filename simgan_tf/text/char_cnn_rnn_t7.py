@@ -1,12 +1,12 @@
 """Weights of a char-CNN-RNN out of the file that Torch saved of it, found by the order of its nn.* modules."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from data.readers import t7
+from data.readers import sandbox, t7
 from data.readers.t7 import Torch
 
 WIDTH = 4  # frames under a convolution
@@ -40,11 +40,12 @@ def read(path: str) -> dict[str, np.ndarray]:
 
     Raises: OSError; ValueError for another file, naming the place where it differs.
     """
-    try:
-        return _arrays(_network(t7.load(path)))
-    except ValueError as error:
-        message = str(error)
-        raise ValueError(message if message.startswith(path) else f"{path}: {message}") from error
+    return dict(sandbox.read(arrays, path))
+
+
+def arrays(path: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and values of each array, for the sandbox."""
+    yield from _arrays(_network(t7.load(path))).items()
 
 
 def _network(content: object) -> Torch:

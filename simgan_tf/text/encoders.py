@@ -44,6 +44,10 @@ class TextEncoder(Protocol):
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """phi [B, dim] float32 of ids [B, length] int32, as TensorFlow ops."""
 
+    # Only of the kinds that read words, "vse" and "kiros":
+    def word_vectors(self, tokens: tf.Tensor) -> tf.Tensor:
+        """The vectors [B, T, E] float32 that phi takes ids [B, T] for, rows of the first of `variables`."""
+
     def check(self, text: str) -> None:
         """Raises: ValueError for a text of which nothing would reach phi."""
 

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from data.readers import arrays as array_files
-from data.readers import pickles
+from data.readers import pickles, sandbox
+from simgan_tf import keras2
 from simgan_tf.text import stored
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.released_tokens import Dictionary
@@ -83,17 +84,21 @@ class Kiros:
     def variables(self) -> list[tf.Variable]:
         """The raw variables of the sentence side: [V, E] and, of a GRU, [E, 3D], [D, 3D], [2, 3D]."""
         weights = [] if self.gru is None else self.gru.weights
-        return [self.words, *(weight if isinstance(weight, tf.Variable) else weight.value for weight in weights)]
+        return [self.words, *map(keras2.raw, weights)]
 
     def embed(self, tokens: tf.Tensor) -> tf.Tensor:
         """phi [B, dim] float32 of tokens [B, T] int32 from `tokens`; inside tf.function and exports too."""
-        words = tf.gather(self.words, tf.maximum(tokens - 1, 0))  # [B, T, E]; ids are rows + 1, 0 being padding
+        words = self.word_vectors(tokens)
         mask = tf.not_equal(tokens, self.vocabulary.PAD)
         if self.gru is None:
             state = tf.reduce_sum(words * tf.cast(mask, tf.float32)[:, :, None], axis=1)
         else:
             state = self.gru(words, mask=mask)
         return self.phi_scale * tf.math.l2_normalize(state, axis=1, epsilon=TINY)
+
+    def word_vectors(self, tokens: tf.Tensor) -> tf.Tensor:
+        """The vectors [B, T, E] float32 that phi takes ids [B, T] for, rows of the first of `variables`."""
+        return tf.gather(self.words, tf.maximum(tokens - 1, 0))  # ids are rows + 1, 0 being padding
 
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, length] int32 of n sentences: 0 padding, 1 end, 2 unknown, 3 on the dictionary's words."""
@@ -167,7 +172,7 @@ class Kiros:
                     raise FileNotFoundError(
                         f"no {name}; a released model is NAME.npz and beside it NAME.npz{DICTIONARY}, from vse.zip"
                     )
-            arrays = array_files.load_npz(path)
+            arrays = dict(sandbox.read(array_files.load_npz, path, list(SHAPES)))
             stem = os.path.basename(path).removesuffix(".npz")
             settings = {"phi_scale": phi_scale, "name": f"kiros-{stem}"}
         try:
@@ -231,25 +236,21 @@ def read_dictionary(path: str, rows: int) -> Dictionary:
     Byte strings and Python 2's strings are read as UTF-8 where they are that. Ids from `rows` on are left out.
     Raises: ValueError for another pickle, or the dictionary of another model.
     """
-    content = pickles.load(path)
     expected = (
         "expected the word dictionary of a model of Kiros et al.: words with whole numbers from 2 on, "
-        f"NAME.npz{DICTIONARY} from vse.zip"
+        f"NAME.npz{DICTIONARY} from vse.zip (NAME.npz.pkl holds the options, not the words)"
     )
-    if not isinstance(content, dict):
-        size = f" of {len(content)}" if hasattr(content, "__len__") else ""
-        raise ValueError(f"{path} holds a {type(content).__name__}{size}, {expected}")
+    try:
+        content = list(sandbox.read(pickles.word_numbers, path))
+    except ValueError as error:
+        raise ValueError(f"{error}; {expected}") from error
     word_of: dict[int, str] = {}
-    for word, row in content.items():
-        is_whole = isinstance(row, (int, np.integer)) and not isinstance(row, bool)
-        if not isinstance(word, (str, bytes)) or not is_whole or row < 2:
-            entry = f"{word!r:.40}: {row!r:.40}"
-            raise ValueError(
-                f"{path} has the entry {entry}, {expected} (NAME.npz.pkl holds the options, not the words)"
-            )
-        if int(row) in word_of:
-            raise ValueError(f"{path} has id {row} for {word_of[int(row)]!r:.40} and for {word!r:.40}, {expected}")
-        word_of[int(row)] = _text(word)
+    for word, row in content:
+        if row < 2:
+            raise ValueError(f"{path} has the entry {word!r:.40}: {row}, {expected}")
+        if row in word_of:
+            raise ValueError(f"{path} has id {row} for {word_of[row]!r:.40} and for {word!r:.40}, {expected}")
+        word_of[row] = _text(word)
     if not rows - 2 <= len(content) <= rows or not all(row in word_of for row in range(2, rows)):
         raise ValueError(
             f"{path} has {len(content)} words, with ids up to {max(word_of, default=0)}, for a model of {rows} rows; "
@@ -261,20 +262,18 @@ def read_dictionary(path: str, rows: int) -> Dictionary:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _text(word: str | bytes) -> str:
-    """A dictionary key as text; Python 2's byte strings arrive as Latin-1 characters."""
+def _text(word: str) -> str:
+    """A dictionary key as text; byte strings arrive as Latin-1 characters."""
     try:
-        return (word if isinstance(word, bytes) else word.encode("latin-1")).decode("utf-8")
+        return word.encode("latin-1").decode("utf-8")
     except UnicodeError:
-        return word.decode("latin-1") if isinstance(word, bytes) else word
+        return word
 
 
 def _gru(arrays: Mapping[str, np.ndarray], word_dim: int, dim: int) -> keras.layers.GRU:
     """Keras' GRU with the released weights, its columns being [update | reset | candidate]."""
-    gru = keras.layers.GRU(  # use_cudnn: the fused op neither exports nor takes a state-keeping mask
-        dim, kernel_initializer="zeros", recurrent_initializer="zeros", reset_after=True, use_cudnn=False,
-        trainable=False, dtype="float32",
-    )  # fmt: skip
+    gru = keras2.gru(dim, kernel_initializer="zeros", recurrent_initializer="zeros")
+    gru.trainable = False
     gru.build((None, None, word_dim))
 
     def columns(key: str) -> np.ndarray:

@@ -57,13 +57,13 @@ def main(argv: list[str]) -> None:
     from simgan_tf.text import encoders
 
     encoder = encoders.load(os.path.join(values.run_dir, "text_encoder"))
-    captions = [caption for example in records.read_examples(values.records_dir, values.split)
+    captions = [caption for example in records.first_examples(values.records_dir, values.split)
                 for caption in example.captions]  # fmt: skip
     unknown = encoder.unknown_words(values.text)
     if unknown:
         print(f"not known: {', '.join(unknown)}")
     for cosine, caption in nearest(encoder, values.text, captions, values.count):
-        print(f"{cosine:6.3f}  {caption}")
+        print(f"{cosine:6.3f}  {commands.escaped(caption)}")
 
 
 def command() -> None:

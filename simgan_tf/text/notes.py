@@ -1,5 +1,5 @@
 """What a person should know about a sentence before its edit: which words are not read, not known, not understood.
-export/web/page/notes.js gives the same lines; knows encoders by their vocabulary and no model."""
+export/web/page/notes.js and export/serving/noting.py give the same lines. Knows encoders by their vocabulary."""
 
 import re
 from collections import Counter
@@ -75,7 +75,7 @@ def notes(text: str, text_encoder: "TextEncoder") -> list[str]:
     for colour in words:
         share = text_encoder.colours.get(colour)
         if share is not None and share < RARE and colour not in unknown:
-            lines.append(_rare(colour, share))
+            lines.append(rare(colour, share))
     return list(dict.fromkeys(lines))
 
 
@@ -92,7 +92,8 @@ def _negation(words: list[str], i: int) -> str:
     return f'"{said}" is not understood: {taken} is taken as asked for'
 
 
-def _rare(colour: str, share: float) -> str:
+def rare(colour: str, share: float) -> str:
+    """The line about a colour that this share of the training captions has, 0 to RARE."""
     how_many = f"only one training caption in {int(1 / share + 0.5)} says" if share else "no training caption says"
     return f"{how_many} {colour}: the edit may have another colour"
 

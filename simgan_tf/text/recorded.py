@@ -68,9 +68,11 @@ def require_same(encoder: object, info: dict, split: Split, count: int = 64) -> 
             f"the records hold {facts['dim']}-dimensional embeddings ({facts['name']}), the text encoder "
             f"{encoder.name} gives {encoder.dim}; {remedy}"
         )
-    captions = [caption for each in split.captions for caption in each]
-    rows = np.unique(np.linspace(0, len(captions) - 1, count).astype(int))
-    computed, recorded = encoder.encode([captions[row] for row in rows]), split.embeddings[rows]
+    first = np.cumsum([0, *split.caption_counts])
+    rows = np.unique(np.linspace(0, first[-1] - 1, count).astype(int))
+    pictures = np.searchsorted(first, rows, side="right") - 1
+    texts = [split.captions[picture][row - first[picture]] for picture, row in zip(pictures, rows, strict=True)]
+    computed, recorded = encoder.encode(texts), split.embeddings[rows]
     lengths = np.linalg.norm(computed, axis=1) * np.linalg.norm(recorded, axis=1)
     cosine = float(np.mean(np.sum(computed * recorded, axis=1) / np.maximum(lengths, 1e-12)))
     if cosine < ALIKE:

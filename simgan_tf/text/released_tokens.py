@@ -78,9 +78,13 @@ class Dictionary:
         rows = ([self._ids.get(word, self.UNKNOWN) for word in self.split(text)] for text in texts)
         return tokens.pad([[*row[: length - 1], self.END] for row in rows], length)
 
+    def graph_words(self, strings: tf.Tensor) -> tf.RaggedTensor:
+        """`split` of each of strings [B], as TensorFlow ops: [B, (words)]."""
+        return tf.strings.split(tf.strings.lower(strings) if self.lower_case else strings)
+
     def graph(self, strings: tf.Tensor, length: int, table: tf.lookup.StaticHashTable) -> tf.Tensor:
         """What `batch` gives, as TensorFlow ops, of strings [B]; table: of `file_table`."""
-        words = tf.strings.split(tf.strings.lower(strings) if self.lower_case else strings)  # [B, (words)]
+        words = self.graph_words(strings)
         ids = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))[:, : length - 1]
         ends = tf.fill([tf.shape(strings)[0], 1], self.END)
         return tf.concat([ids, ends], axis=1).to_tensor(self.PAD, shape=[None, length])

@@ -4,15 +4,23 @@ Each kind of encoder says which settings and arrays it needs."""
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from data.readers import arrays, sandbox
 from simgan_tf.system import files
 
 FORMAT_VERSION = 1
+LIMITS = {  # of the settings, by name: types, smallest and largest value
+    "kind": ((str,), "", ""),
+    "dim": ((int,), 1, 2**16),
+    "word_dim": ((int,), 1, 2**16),
+    "length": ((int,), 1, 2**12),
+    "phi_scale": ((float, int), 1e-6, 1e6),
+    "vocabulary_size": ((int,), 0, 2**24),
+}
 FACTS, VOCABULARY, WEIGHTS = "encoder.json", "vocabulary.txt", "weights.npz"
 
 
@@ -47,11 +55,7 @@ def read_facts(directory: str, keys: Sequence[str] = (), kind: str | None = None
     """
     check_complete(directory, [FACTS])
     path = os.path.join(directory, FACTS)
-    with open(path, encoding="utf-8") as file:
-        try:
-            facts = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error}); copy the folder again or train anew") from error
+    facts = files.read_json(path, "copy the folder again or train anew")
     if not isinstance(facts, dict) or facts.get("format_version") != FORMAT_VERSION:
         version = facts.get("format_version") if isinstance(facts, dict) else None
         raise ValueError(f"{path} has format_version {version}, this code reads {FORMAT_VERSION}; train anew")
@@ -61,6 +65,11 @@ def read_facts(directory: str, keys: Sequence[str] = (), kind: str | None = None
     for key in keys:
         if key not in facts:
             raise ValueError(f"{path} lacks {key!r}; copy the folder again or train anew")
+    for key, (kinds, least, most) in LIMITS.items():
+        value = facts.get(key, least)
+        if type(value) not in kinds or not (kinds == (str,) or least <= value <= most):
+            raise ValueError(f"{path} has {key}={str(value)[:80]}, not {kinds[0].__name__} from {least} to {most}; "
+                             "copy the folder again or train anew")  # fmt: skip
     return facts
 
 
@@ -80,14 +89,16 @@ def read_weights(directory: str, names: Sequence[str], optional: Sequence[str] =
     """
     path = os.path.join(directory, WEIGHTS)
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            missing = [name for name in names if name not in arrays]
-            if missing:
-                raise ValueError(f"{missing[0]!r} is missing, expected {', '.join(names)}")
-            weights = {name: arrays[name] for name in (*names, *optional) if name in arrays}
-            return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in weights.items()}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: {error}; copy the folder again or train anew") from error
+        found = dict(sandbox.read(arrays.load_npz, path, [*names, *optional]))
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise ValueError(f"{path}: {missing[0]!r} is missing, expected {', '.join(names)}")
+        broken = [name for name, value in found.items() if value.dtype.kind == "f" and not np.isfinite(value).all()]
+        if broken:
+            raise ValueError(f"{path}: {broken[0]!r} has values that are not finite")
+    except ValueError as error:
+        raise ValueError(f"{error}; copy the folder again or train anew") from error
+    return {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in found.items()}
 
 
 def restore(directory: str, variables: Mapping[str, tf.Variable]) -> None:

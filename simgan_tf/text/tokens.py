@@ -1,6 +1,5 @@
 """Words of a sentence and their ids: one definition, in Python and as TensorFlow string ops."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,18 +8,22 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from simgan_tf.system import files
+from simgan_tf.text import normal_form, words
+from simgan_tf.text.words import word_list
 
 PAD, UNKNOWN = 0, 1
 SPECIAL = ("<pad>", "<unk>")  # ids 0 and 1; the brackets keep them from ever being a word of a sentence
 
 
-def word_list(text: str) -> list[str]:
-    """Lower-case words of `text` in order: the maximal runs of A-Z, a-z, 0-9; everything else separates.
-
-    ASCII only, on purpose: Python, TensorFlow's string ops and JavaScript disagree about Unicode letters and
-    lower case, and agree on this. "Café-like" gives ["caf", "like"].
-    """
-    return [word.lower() for word in re.findall(r"[A-Za-z0-9]+", text)]
+def graph_words(strings: tf.Tensor) -> tf.RaggedTensor:
+    """`word_list` of each of strings [B] in UTF-8, as TensorFlow ops: [B, (words)]; other bytes separate words."""
+    valid = tf.strings.unicode_transcode(  # control characters: TensorFlow's lower() ends at a NUL
+        strings, "UTF-8", "UTF-8", replacement_char=ord(" "), replace_control_characters=True
+    )
+    spaced = normal_form.nfc(tf.strings.lower(valid, encoding="utf-8"))
+    for pattern, instead in words.REPLACEMENTS:
+        spaced = tf.strings.regex_replace(spaced, pattern, instead)
+    return tf.strings.split(spaced)
 
 
 def build_table(path: str, unknown: int = UNKNOWN) -> tf.lookup.StaticHashTable:
@@ -59,8 +62,8 @@ class Vocabulary:
         "tokenisation": "words",
         "padding": PAD,
         "unknown": UNKNOWN,
-        "rule": "words are the maximal runs of A-Z, a-z, 0-9, lower-cased; the id of a word is the number, from 0, "
-                "of its line in the vocabulary, or `unknown`; keep the first `length` ids, fill up with `padding`",
+        "rule": f"{words.RULE}; the id of a word is the number, from 0, of its line in the vocabulary, or `unknown`; "
+                "keep the first `length` ids, fill up with `padding`",
     }  # fmt: skip
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -71,7 +74,7 @@ class Vocabulary:
         """
         for word in words:
             if word_list(word) != [word]:
-                raise ValueError(f"vocabulary entry {word!r} is not one lower-case word of a-z and 0-9")
+                raise ValueError(f"vocabulary entry {word!r} is not one lower-case word of letters and digits")
         self.words = list(words)
         self._ids = {word: i for i, word in enumerate(self.words, start=len(SPECIAL))}
         if len(self._ids) != len(self.words):
@@ -129,10 +132,8 @@ class Vocabulary:
 
         table: of `file_table`.
         """
-        valid = tf.strings.unicode_transcode(strings, "UTF-8", "UTF-8", errors="replace", replacement_char=ord(" "))
-        words = tf.strings.regex_replace(valid, r"[^A-Za-z0-9]+", " ")
-        words = tf.strings.split(tf.strings.lower(words))  # [B, (words)]
-        ids = words.with_flat_values(tf.cast(table.lookup(words.flat_values), tf.int32))
+        found = graph_words(strings)
+        ids = found.with_flat_values(tf.cast(table.lookup(found.flat_values), tf.int32))
         return ids.to_tensor(PAD, shape=[None, length])  # pads and truncates
 
     file_table = staticmethod(build_table)
@@ -145,15 +146,15 @@ class Vocabulary:
         """Refuses a text of which nothing would reach the model.
 
         Raises:
-            ValueError: `text` has no word (of A-Z, a-z, 0-9), or none that is known.
+            ValueError: `text` has no word (no letter and no digit), or none that is known.
         """
-        words = word_list(text)
-        if not words:
+        found = word_list(text)
+        if not found:
             raise ValueError(
-                f"text {short(text)} has no word; write a sentence of English words, "
+                f"text {short(text)} has no word; write a sentence of words, "
                 f"for example with {', '.join(self.words[:8])}"
             )
-        if not any(word in self._ids for word in words):
+        if not any(word in self._ids for word in found):
             raise ValueError(
                 f"no word of {short(text)} is known to this vocabulary of {len(self.words)} words; "
                 f"it was built from the training captions: {', '.join(self.words[:8])}, ..."

@@ -17,7 +17,11 @@ from simgan_tf.system import commands
 def define_flags() -> None:
     # The choices that vse.py accepts are repeated here, since importing it starts TensorFlow; a test compares the two.
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
-    flags.DEFINE_string("run_dir", None, "Folder of the run; gets text_encoder/ and text_metrics.jsonl.", required=True)
+    flags.DEFINE_string("run_dir", None, "Folder of the run; gets text_encoder/, image_tower.npz, text_metrics.jsonl.",
+                        required=True)  # fmt: skip
+    flags.DEFINE_enum("split", "train", ["train", "test"], "Split to learn from. test: for a judge of edits, which "
+                      "must not have learnt from what a generator learnt from; see simgan_tf.evaluation.judges."
+                      )  # fmt: skip
     flags.DEFINE_bool("overwrite", False, "Train again although run_dir/text_encoder is there.")
     flags.DEFINE_enum("encoder", "gru", ["gru", "bow"], "gru reads the words in order; bow, the mean of the word "
                       "vectors, is the baseline.")  # fmt: skip

@@ -4,7 +4,7 @@ What it measures on the test split is reported and decides nothing."""
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from absl import flags
 from tqdm import tqdm
 
 from data import pipeline, records
+from simgan_tf import keras2
 from simgan_tf.text import features, notes, vectors, vse
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.pairs import Pairs, central, decode, draw, held_out_mask, to_network, to_pairs
@@ -64,7 +65,7 @@ def train(
     weights = [*encoder.trainable_variables, *tower.trainable_variables]
     optimizer = keras.optimizers.Adam(learning_rate, epsilon=1e-8, global_clipnorm=CLIP_NORM)
     optimizer.build(weights)
-    saved = [*encoder.variables, *map(vse.raw, tower.variables)]
+    saved = [*encoder.variables, *keras2.weights_of(tower)]
 
     @tf.function(input_signature=[tf.TensorSpec(shape, pairs.images.dtype), tf.TensorSpec((None, None), tf.int32)])
     def step_once(images, tokens):
@@ -77,7 +78,7 @@ def train(
                 image_side=image_side,
                 hardest=hardest,
             )
-        optimizer.apply(tape.gradient(loss, weights), weights)
+        keras2.apply(optimizer, tape.gradient(loss, weights), weights)
         return loss
 
     random = np.random.default_rng(seed)
@@ -117,6 +118,12 @@ def measure(encoder: TextEncoder, tower: keras.Model, pairs: Pairs, image_size: 
     return vse.retrieval(np.concatenate(image_vectors), encoder.encode_tokens(pairs.tokens[rows]))
 
 
+def unknown_share(captions: Sequence[str], vocabulary: Vocabulary) -> float:
+    """The share, 0 to 1, of all words of `captions` that have no id of their own."""
+    ids = [i for caption in captions for i in vocabulary.ids(caption)]
+    return ids.count(tokens_lib.UNKNOWN) / max(len(ids), 1)
+
+
 def captions_each(pairs: Pairs) -> int:
     """How many captions of every picture a measurement uses."""
     return min(MEASURED_CAPTIONS, int(np.diff(pairs.first).min()))
@@ -131,11 +138,11 @@ def run(values: flags.FlagValues) -> None:
     keras.utils.set_random_seed(values.seed)
     info = records.read_info(values.records_dir)
     pictures_of, picture_facts = _picture_source(values)
-    split = pipeline.load_split(values.records_dir, "train")
+    split = pipeline.load_split(values.records_dir, values.split)
     if len(split.keys) < 3:
         raise ValueError(
-            f"{values.records_dir} has {len(split.keys)} training pictures; at least 3 are needed: 2 that are told "
-            "apart, and one that is held out"
+            f"{values.records_dir} has {len(split.keys)} {values.split} pictures; at least 3 are needed: 2 that are "
+            "told apart, and one that is held out"
         )
     held_out = held_out_mask(len(split.keys))
     seen, unseen = split.take(np.flatnonzero(~held_out)), split.take(np.flatnonzero(held_out))
@@ -145,6 +152,10 @@ def run(values: flags.FlagValues) -> None:
     print(f"{len(seen.keys)} pictures, {len(captions)} captions (mean {lengths.mean():.1f} words, "
           f"{np.mean(lengths > values.length):.1%} cut at {values.length}), {len(vocabulary)} ids in the vocabulary; "
           f"{len(unseen.keys)} pictures held out")  # fmt: skip
+    held_out_captions = [caption for each in unseen.captions for caption in each]
+    print(f"words that phi does not know: {unknown_share(captions, vocabulary):.1%} of those it trains on (met fewer "
+          f"than --min_count={values.min_count} times), {unknown_share(held_out_captions, vocabulary):.1%} of the held "
+          "out ones")  # fmt: skip
     batch_size = min(values.batch_size, len(seen.keys))
     if batch_size < values.batch_size:
         print(f"--batch_size={values.batch_size} is above the {batch_size} pictures to train on: {batch_size} is taken")
@@ -185,8 +196,8 @@ def run(values: flags.FlagValues) -> None:
             hardest=values.hardest,
         )
         best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
-        results = {"validation": report("held-out pictures of train", encoder, tower, validation, image_size)}
-        if info["splits"].get("test", {}).get("images", 0):
+        results = {"validation": report(f"held-out pictures of {values.split}", encoder, tower, validation, image_size)}
+        if values.split != "test" and info["splits"].get("test", {}).get("images", 0):
             test = pipeline.load_split(values.records_dir, "test")
             test_pairs = pairs_of(test.spread(values.measured_images or len(test)))
             results["test"] = report("test split", encoder, tower, test_pairs, image_size)
@@ -203,6 +214,7 @@ def run(values: flags.FlagValues) -> None:
     encoder.training = {
         "dataset": info["dataset"],
         "fingerprint": info["fingerprint"],
+        "split": values.split,
         **{name: getattr(values, name) for name in names},
         "batch_size": batch_size,
         **picture_facts,
@@ -212,6 +224,11 @@ def run(values: flags.FlagValues) -> None:
         "best_step": best_step,
         **results,
     }
+    path = os.path.join(values.run_dir, features.TOWER)
+    if pairs.images.ndim == 4:
+        features.save_tower(tower, image_size, path)
+    elif os.path.exists(path):  # of a training before, whose encoder is replaced now
+        os.unlink(path)
     encoder.save(directory)
     print(f"wrote {directory} after {time.monotonic() - began:.0f} s")
 

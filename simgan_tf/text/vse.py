@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simgan_tf import layers
+from simgan_tf import keras2, layers
 from simgan_tf.text import stored
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.tokens import Vocabulary
@@ -76,16 +76,15 @@ class TextEncoder:
         self.embedding.build((None, None))
         self.gru = None
         if architecture == "gru":
-            self.gru = keras.layers.GRU(  # use_cudnn: the fused op neither exports nor takes a state-keeping mask
-                dim, kernel_initializer=_uniform(), reset_after=True, use_cudnn=False, dtype="float32"
-            )
+            recurrent = keras.initializers.Orthogonal(seed=keras2.seed())
+            self.gru = keras2.gru(dim, kernel_initializer=_uniform(), recurrent_initializer=recurrent)
             self.gru.build((None, None, word_dim))
         self._embed = tf.function(self.embed, input_signature=[tf.TensorSpec((None, None), tf.int32)])
 
     @property
     def variables(self) -> list[tf.Variable]:
         """The raw variables, in the order of WEIGHTS: [V, E] and, of a GRU, [E, 3D], [D, 3D], [2, 3D]."""
-        return [raw(weight) for layer in self._layers() for weight in layer.weights]
+        return [weight for layer in self._layers() for weight in keras2.weights_of(layer)]
 
     @property
     def trainable_variables(self) -> list:
@@ -106,6 +105,10 @@ class TextEncoder:
         share = tf.cast(mask, tf.float32)
         share /= tf.maximum(tf.reduce_sum(share, axis=1, keepdims=True), 1.0)  # all zero where no word is
         return self.phi_scale * tf.reduce_sum(words * share[:, :, None], axis=1)
+
+    def word_vectors(self, tokens: tf.Tensor) -> tf.Tensor:
+        """The vectors [B, T, word_dim] float32 that phi takes ids [B, T] for, rows of the first of `variables`."""
+        return self.embedding(tokens)
 
     def tokens(self, texts: Sequence[str]) -> np.ndarray:
         """Ids [n, length] int32 of n sentences, 0 = padding."""
@@ -171,11 +174,6 @@ class TextEncoder:
         encoder = cls(vocabulary, **given, colours=facts.get("colours"), architecture=architecture)
         stored.restore(directory, dict(zip(WEIGHTS[architecture], encoder.variables, strict=True)))
         return encoder
-
-
-def raw(weight: "keras.Variable | tf.Variable") -> tf.Variable:
-    """The tf.Variable of a Keras weight; Keras 2 weights are one, Keras 3 weights hold one."""
-    return weight if isinstance(weight, tf.Variable) else weight.value
 
 
 def image_tower(dim: int, width: int = 32) -> keras.Model:
@@ -304,4 +302,4 @@ def _summary(ranks: np.ndarray) -> dict[str, float]:
 
 
 def _uniform() -> keras.initializers.Initializer:
-    return keras.initializers.RandomUniform(-0.1, 0.1)  # Source: the code of Kiros et al.
+    return keras.initializers.RandomUniform(-0.1, 0.1, keras2.seed())  # Source: the code of Kiros et al.

@@ -2,6 +2,7 @@
 // within 1 of 255, on a canvas' RGBA bytes. Knows no page and no model; tests/test_carry.py runs it in node.
 
 const SMOOTH = 1, RADIUS = 2, EPSILON = 1e-3, FEATHER = 1 / 8; // see simgan_tf/carry.py
+const GAIN = 2, GAIN_OF_ALL = 1.25, EVEN = 1e-9 * 127.5 ** 2, REST = 0.5; // of pixels 0 to 255
 
 // What changes about a colour at every small pixel: {maps, w, h}, maps 12 numbers a pixel, the change of pixels 0 to
 // 255 as nine slopes (three of red, green, blue of what comes out, for each of what goes in) and three offsets.
@@ -27,10 +28,46 @@ export function fit(small, edited, w, h) {
   const maps = new Float64Array(count * 12);
   for (let i = 0; i < count; i++) solve(sums.subarray(21 * i, 21 * i + 21), maps.subarray(12 * i, 12 * i + 12));
   mean(maps, w, h, 12, RADIUS);
+  meet(maps, small, edited, w, h);
   return { maps: Float32Array.from(maps), w, h };
 }
 
-// (cov(x, x) + EPSILON 1)^-1 cov(x, d) of one window's means, by the inverse of a symmetric 3x3 matrix, and offsets.
+// Changes the maps, so that the small picture's finest detail keeps its contrast, then so that they meet the edit closer.
+function meet(maps, small, edited, w, h) {
+  const x = Float64Array.from(small, (value) => 127.5 * (value + 1));
+  const smooth = meant(x, w, h), made = changes(maps, x).map((value, i) => x[i] + value);
+  const power = (image, even) => image.reduce((sum, value, i) => sum + (value - even[i]) ** 2, 0) / image.length + EVEN;
+  const gain = Math.sqrt(power(x, smooth) / power(made, meant(made, w, h)));
+  const more = Math.min(Math.max(gain, 1 / GAIN_OF_ALL), GAIN_OF_ALL) - 1;
+  for (let at = 0, i = 0; at < maps.length; at += 12, i += 3) {
+    for (let c = 0; c < 3; c++) {
+      for (let k = 0; k < 3; k++) {
+        const added = more * (maps[at + 3 * k + c] + (k === c));
+        maps[at + 3 * k + c] += added;
+        maps[at + 9 + c] -= smooth[i + k] * added;
+      }
+    }
+  }
+  const rest = meant(changes(maps, x).map((value, i) => 127.5 * (edited[i] - small[i]) - value), w, h);
+  for (let i = 0; i < rest.length; i++) maps[12 * Math.floor(i / 3) + 9 + i % 3] += REST * rest[i];
+}
+
+// What the maps change about colours x, three numbers a pixel.
+function changes(maps, x) {
+  return x.map((_, i) => {
+    const c = i % 3, first = i - c, at = 4 * first;
+    return maps[at + 9 + c] + x[first] * maps[at + c] + x[first + 1] * maps[at + 3 + c] + x[first + 2] * maps[at + 6 + c];
+  });
+}
+
+function meant(x, w, h) {
+  const values = x.slice();
+  mean(values, w, h, 3, SMOOTH);
+  return values;
+}
+
+// (cov(x, x) + EPSILON 1)^-1 cov(x, d) of one window's means, by the inverse of a symmetric 3x3 matrix, with the contrast
+// that the window had, and offsets.
 function solve(sums, out) {
   const [r, g, b] = sums;
   const rr = sums[6] - r * r + EPSILON, rg = sums[7] - r * g, rb = sums[8] - r * b;
@@ -38,16 +75,21 @@ function solve(sums, out) {
   const i0 = gg * bb - gb * gb, i1 = rb * gb - rg * bb, i2 = rg * gb - rb * gg; // its cofactors
   const i4 = rr * bb - rb * rb, i5 = rg * rb - rr * gb, i8 = rr * gg - rg * rg;
   const whole = rr * i0 + rg * i1 + rb * i2;
+  let power = 0; // the trace of (1 + A)' C (1 + A)
   for (let c = 0; c < 3; c++) {
     const d = sums[3 + c];
     const red = sums[12 + c] - r * d, green = sums[15 + c] - g * d, blue = sums[18 + c] - b * d;
-    const ofRed = (i0 * red + i1 * green + i2 * blue) / whole;
-    const ofGreen = (i1 * red + i4 * green + i5 * blue) / whole;
-    const ofBlue = (i2 * red + i5 * green + i8 * blue) / whole;
-    out[c] = ofRed;
-    out[3 + c] = ofGreen;
-    out[6 + c] = ofBlue;
-    out[9 + c] = 127.5 * (d - (r + 1) * ofRed - (g + 1) * ofGreen - (b + 1) * ofBlue); // x is pixel / 127.5 - 1
+    const u = (i0 * red + i1 * green + i2 * blue) / whole + (c === 0); // a column of 1 + A
+    const v = (i1 * red + i4 * green + i5 * blue) / whole + (c === 1);
+    const w = (i2 * red + i5 * green + i8 * blue) / whole + (c === 2);
+    power += u * (rr * u + rg * v + rb * w) + v * (rg * u + gg * v + gb * w) + w * (rb * u + gb * v + bb * w);
+    [out[c], out[3 + c], out[6 + c]] = [u, v, w];
+  }
+  const ratio = Math.sqrt(power / (rr + gg + bb));
+  const gain = Math.min(Math.max(1 / Math.max(ratio, 1e-6), 1 / GAIN), GAIN);
+  for (let c = 0; c < 3; c++) {
+    for (let i = 0; i < 3; i++) out[3 * i + c] = gain * out[3 * i + c] - (i === c);
+    out[9 + c] = 127.5 * (sums[3 + c] - (r + 1) * out[c] - (g + 1) * out[3 + c] - (b + 1) * out[6 + c]); // pixel / 127.5 - 1
   }
 }
 

@@ -5,7 +5,6 @@
 const verbs = { start, open, edit, save };
 const SHOWN = 2 ** 24; // pixels to show at most: some browsers' canvases on a page hold no more; saved are all
 const STRIP = 256; // rows at a time: what is read of a canvas is a copy
-const JPEG_QUALITY = 0.95;
 let site, model, parts, Tensor;
 const embeddings = new Map(); // ids -> phi, of the last sentences
 const photos = new Map(); // number -> {file, width, height, pen: of a canvas with all of it}
@@ -83,16 +82,33 @@ async function open({ file, number }) {
   pen.fillRect(0, 0, width, height);
   pen.drawImage(picture, 0, 0);
   picture.close();
+  const head = new Uint8Array(await file.slice(0, 25).arrayBuffer());
+  if (head[0] === 0x89 && head[24] === 16 && isBlack(pen, width, height)) { // a PNG of 16 bits a colour
+    throw new Error("it has 16 bits a colour of which the upper 4 are empty, as of 12 bits in 16; save it with 8 bits");
+  }
   photos.set(number, { file, width, height, pen });
   return { width, height, shown: await shown(pen.canvas) };
 }
 
-// value: {number: of a photograph, box: the part to change or null, ids, toIds, share, noise: its number, strength}.
+// Whether no colour of a canvas is above 16 of 255: what browsers make of 12 bits in 16 (Firefox rounds 4095 up).
+function isBlack(pen, width, height) {
+  for (let top = 0; top < height; top += STRIP) {
+    const pixels = pen.getImageData(0, top, width, Math.min(STRIP, height - top)).data;
+    if (pixels.some((value, i) => i % 4 < 3 && value > 16)) return false;
+  }
+  return true;
+}
+
+// value: {number: of a photograph, box: the part to change or null (of a model that draws anew, unheard), ids, toIds, share, noise: its number, strength}.
 // Gives {shown: ImageBitmap, milliseconds}. Photographs opened before this one are forgotten.
 async function edit({ number, box, ids, toIds, share, noise, strength }) {
   const begin = performance.now();
   const photo = photos.get(number);
   for (const earlier of photos.keys()) if (earlier < number) photos.delete(earlier);
+  if (site.contract.keeps_picture === false) {
+    result = { photo, canvas: await drawnAnew(photo, ids, toIds, share, noise, strength) };
+    return { shown: await shown(result.canvas), milliseconds: performance.now() - begin };
+  }
   const area = box ?? { x: 0, y: 0, width: photo.width, height: photo.height };
   const key = JSON.stringify([number, area, [...ids], toIds && [...toIds], share, noise]);
   if (change.key !== key) change = { key, maps: await changeOf(photo, area, ids, toIds, share, noise) };
@@ -110,13 +126,31 @@ async function changeOf(photo, { x, y, width, height }, ids, toIds, share, noise
   const { w, h } = parts.smallSize(width, height, size);
   const readRows = (top, bottom) => photo.pen.getImageData(x, y + top, width, bottom - top).data;
   const small = parts.prepare(readRows, width, height, w, h, STRIP);
+  const editSquare = await squareEditor(ids, toIds, share, noise);
+  return parts.fit(small, await parts.editInSquares(small, w, h, size, editSquare), w, h);
+}
+
+// async: size x size x 3 numbers of a square to those of its edit.
+async function squareEditor(ids, toIds, share, noise) {
+  const { size } = site.contract.image;
   let embedding = await embed(ids);
   if (share > 0) embedding = parts.mix(embedding, await embed(toIds), share);
   const inputs = { embedding: [embedding, [1, embedding.length]] };
   const drawn = site.contract.signatures.edit.inputs.noise; // a model that draws nothing has no such input
   if (drawn) inputs.noise = [parts.drawNoise(drawn.shape[1], noise), drawn.shape];
-  const editSquare = async (image) => (await run("edit", { image: [image, [1, size, size, 3]], ...inputs })).edited;
-  return parts.fit(small, await parts.editInSquares(small, w, h, size, editSquare), w, h);
+  return async (image) => (await run("edit", { image: [image, [1, size, size, 3]], ...inputs })).edited;
+}
+
+// What a model that keeps no picture draws of the photograph's central square: a canvas of the trained size.
+async function drawnAnew({ pen, width, height }, ids, toIds, share, noise, strength) {
+  const { size } = site.contract.image;
+  const { w, h } = parts.smallSize(width, height, size);
+  const readRows = (top, bottom) => pen.getImageData(0, top, width, bottom - top).data;
+  const square = parts.centralSquare(parts.prepare(readRows, width, height, w, h, STRIP), w, h, size);
+  const made = await (await squareEditor(ids, toIds, share, noise))(square);
+  const own = canvasPen(size, size);
+  own.putImageData(new ImageData(parts.toBytes(square, made, strength), size, size), 0, 0);
+  return own.canvas;
 }
 
 function paintWhole(photo, maps, pen) {
@@ -139,11 +173,11 @@ function paintPart(photo, box, maps, pen) {
   pen.putImageData(around, left, top);
 }
 
-// The last edit as a file: a JPEG of a JPEG, of everything else a PNG; with the colour profile of its photograph.
+// The last edit as a file: a JPEG of its photograph's quality of a JPEG, of everything else a PNG; with its colour profile.
 async function save() {
   const original = new Uint8Array(await result.photo.file.arrayBuffer());
   const type = parts.isJpeg(original) ? "image/jpeg" : "image/png";
-  const file = await result.canvas.convertToBlob({ type, quality: JPEG_QUALITY });
+  const file = await result.canvas.convertToBlob({ type, quality: parts.quality(original) });
   return new Blob([parts.withProfile(original, new Uint8Array(await file.arrayBuffer()))], { type });
 }
 

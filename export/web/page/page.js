@@ -300,13 +300,17 @@ async function start() {
   downloads.finish();
   state.ready = true;
   const draws = "noise" in site.contract.signatures.edit.inputs; // else there is one result for each sentence
-  for (const id of ["edit", "strength", "part", ...(draws ? ["another", "first"] : [])]) of(id).disabled = false;
+  const keeps = site.contract.keeps_picture !== false; // else it draws a square anew, of which no part can be chosen
+  for (const id of ["edit", "strength", ...(keeps ? ["part"] : []), ...(draws ? ["another", "first"] : [])]) {
+    of(id).disabled = false;
+  }
   sentencesChanged();
   shareChanged();
   strengthChanged();
   of("downloads").open = false;
   of("facts").textContent = `${site.contract.method} after ${site.contract.step} steps, which sees `
-    + `${site.contract.image.size}x${site.contract.image.size} pixels; started in ${Math.round(milliseconds)} ms; `
+    + `${site.contract.image.size}x${site.contract.image.size} pixels`
+    + `${keeps ? "" : " and draws its own square of the picture anew"}; started in ${Math.round(milliseconds)} ms; `
     + (threads > 1 ? `${threads} threads.` : "1 thread"
       + (self.crossOriginIsolated ? "." : " (more need the headers COOP and COEP from the server)."));
   say("Ready.");

@@ -72,6 +72,26 @@ export async function editInSquares(image, w, h, size, edit) {
   return edited;
 }
 
+// The central square of a picture of w x h, of which one side is `size`, as central_square in simgan_tf/edit.py has it.
+export function centralSquare(image, w, h, size) {
+  const top = Math.floor((h - size) / 2), left = Math.floor((w - size) / 2);
+  const square = new Float32Array(size * size * 3);
+  for (let y = 0; y < size; y++) {
+    const from = 3 * ((top + y) * w + left);
+    square.set(image.subarray(from, from + 3 * size), 3 * size * y);
+  }
+  return square;
+}
+
+// RGBA bytes of a square and its edit, numbers in [-1, 1], mixed by `strength`.
+export function toBytes(square, edited, strength) {
+  const bytes = new Uint8ClampedArray(square.length / 3 * 4).fill(255);
+  square.forEach((value, i) => { // a clamped array rounds and clips by itself
+    bytes[4 * Math.floor(i / 3) + i % 3] = 127.5 * (value + strength * (edited[i] - value) + 1);
+  });
+  return bytes;
+}
+
 // Multiples of 4, which the model halves twice: a square that starts elsewhere would be edited a little otherwise.
 function startsOfSquares(length, size) {
   const count = Math.ceil(length / size);

@@ -1,6 +1,8 @@
-// What a picture file says about its colours, put into another file: a canvas keeps the numbers of the pixels, not what
-// they mean. Without it a photograph of a phone (Display P3) would come back paler. Knows no page and no canvas.
+// What a picture file says beside its pixels. About its colours, put into another file: a canvas keeps the numbers of the
+// pixels, not what they mean, and a photograph of a phone (Display P3) would come back paler. And how coarse a JPEG is.
+// Knows no page and no canvas.
 
+const SUM_AT_50 = 3688; // of the 64 numbers by which a JPEG of quality 50 divides lightness (ITU-T T.81, table K.1)
 const PNG_CHUNKS = ["iCCP", "sRGB", "gAMA", "cHRM", "cICP"];
 
 // The bytes of `made`, with the colour profile of `original` in place of its own. Both are bytes of JPEG, or both of PNG;
@@ -22,6 +24,16 @@ export function withProfile(original, made) {
     return joined([made.subarray(0, 8), header, ...profile, ...own]);
   }
   return made;
+}
+
+// The quality, 0 to 1, that a canvas takes, of a JPEG's bytes; 0.95 of anything else, or where it cannot be told. As
+// export/serving/profiles.py has it: the table of lightness is that of quality 50 times s.
+export function quality(bytes) {
+  const table = isJpeg(bytes) && segments(bytes).find((segment) => segment[1] === 0xdb && segment.length >= 69 && segment[4] === 0);
+  if (!table) return 0.95;
+  const total = table.subarray(5, 69).reduce((sum, number) => sum + number, 0), share = total / SUM_AT_50;
+  const found = total <= 64 ? 100 : share <= 1 ? 100 - 50 * share : 50 / share; // 64 ones: no finer is possible
+  return Math.min(Math.max(Math.round(found), 1), 100) / 100;
 }
 
 export function isJpeg(bytes) {

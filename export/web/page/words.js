@@ -1,11 +1,19 @@
 // Ids of a sentence, the same ones as simgan_tf/text makes, from the contract inside a .tflite.
 // Knows no model and no page; tests/test_web.py runs it in node over tests/words.json.
 
+const MOST = 65536; // of a number of the contract
+
 // {ids, unknown, refusal} for a contract's `tokens` and the text of its vocabulary file (null where it has none).
 //   ids(text): Int32Array of the contract's length.   unknown(text): what has no id of its own, each once, in order.
 //   refusal(text): why a text says nothing to the model, or null.
 // Throws an Error for a tokenisation that this code does not know.
 export function makeTokeniser(contract, vocabulary) {
+  for (const name of ["length", "padding", "unknown", "end"]) {
+    const number = contract[name] ?? 1;
+    if (!Number.isInteger(number) || number < 0 || number > MOST || (name === "length" && number < 1)) {
+      throw new Error(`the model's contract has tokens.${name} = ${String(number).slice(0, 40)}; export it again`);
+    }
+  }
   const kind = contract.tokenisation ?? "words";
   if (kind === "characters") return characters(contract);
   if (kind !== "words" && kind !== "spaces") {
@@ -14,7 +22,7 @@ export function makeTokeniser(contract, vocabulary) {
   const lines = vocabulary.split("\n").slice(0, -1); // the number of a line, from 0, is its word's id
   const numbers = new Map(lines.map((word, id) => [word, id]));
   // Entries that no sentence can hold (with brackets or spaces) stand first: they are no words to show to people.
-  const known = kind === "words" ? lines.filter((word) => /^[a-z0-9]+$/.test(word)) : lines.slice(3);
+  const known = kind === "words" ? lines.filter((word) => splitWords(word)[0] === word) : lines.slice(3);
   const split = kind === "words" ? splitWords : contract.lower_case ? (text) => splitSpaces(lower(text)) : splitSpaces;
 
   return {
@@ -35,9 +43,17 @@ export function makeTokeniser(contract, vocabulary) {
   };
 }
 
-// Maximal runs of A-Z, a-z, 0-9 in small letters; everything else separates. ASCII alone, as in Python.
+// The words of a text by the rule of simgan_tf/text/words.py: in small letters and NFC, a letter or number with all
+// letters, numbers and marks after it; of scripts without blanks between words (LONE there) each letter with its marks.
+const LONE = "\\u0e01-\\u0eff\\u1000-\\u109f\\u1780-\\u17ff\\u3005-\\u3007\\u3021-\\u3029\\u3041-\\u309f\\u3400-\\u4dbf"
+  + "\\u4e00-\\u9fff\\uf900-\\ufaff\\u{20000}-\\u{3ffff}";
+const VARIATIONS = /[\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/gu;
+const MARKS = "\\p{Mn}\\p{Mc}";
+const WORD = new RegExp(`(?=[\\p{L}\\p{N}])(?:[${LONE}][${MARKS}]*|(?:(?![${LONE}])[\\p{L}\\p{N}${MARKS}])+)`, "gu");
+
 export function splitWords(text) {
-  return (text.match(/[A-Za-z0-9]+/g) ?? []).map((word) => word.toLowerCase());
+  if (/^[\0-\x7f]*$/.test(text)) return text.toLowerCase().match(/[a-z0-9]+/g) ?? [];
+  return text.toLowerCase().normalize("NFC").replace(VARIATIONS, " ").match(WORD) ?? [];
 }
 
 // What stands between the six ASCII spaces; JavaScript's own \s has more.
