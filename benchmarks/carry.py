@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from benchmarks import turns
 from simgan_tf import carry
-from simgan_tf.edit import Editor
+from simgan_tf.edit import Editor, small_picture
 from simgan_tf.system import commands
 
 Carrier = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # photo, small, edited -> full
@@ -197,8 +197,8 @@ def measure(editor: Editor, pairs: list[tuple[str, str]], names: list[str], show
     for number, (path, mask_path) in enumerate(pairs):
         photo = np.asarray(Image.open(path).convert("RGB"))
         h, w = carry.small_size(*photo.shape[:2], size)
-        small, text = shrink(photo, h, w), sentences[number % len(sentences)]
-        edited = editor.edit(small, text)[0]
+        small, text = small_picture(photo, size), sentences[number % len(sentences)]
+        edited = carry.in_squares(small, size, lambda square, text=text: editor.edit(square, text)[0])
         twice = shrink(photo, 2 * h, 2 * w)
         truth, twice = to_pixels(editor.edit(twice, text)[0]), to_pixels(twice)
         fourths = [shrink(image, h // 2, w // 2) for image in (twice, truth)]

@@ -16,7 +16,7 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -151,29 +151,6 @@ def read_pixels(path: str) -> np.ndarray:
     return np.asarray(Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB"))
 
 
-def edit_in_squares(small: np.ndarray, size: int, edit_square: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A picture [h, w, 3], of which one side is `size`, edited by a model that takes squares alone: [h, w, 3] float32.
-
-    As many squares as cover it, at even distances and from multiples of 4, which the model halves twice; where two
-    overlap, the share of the later one grows from 0 to 1 along the overlap.
-    """
-    if small.shape[1] > small.shape[0]:  # lying: the same, turned
-        turned = small.transpose(1, 0, 2)
-        edited = edit_in_squares(turned, size, lambda x: edit_square(x.transpose(1, 0, 2)).transpose(1, 0, 2))
-        return edited.transpose(1, 0, 2)
-    length = len(small)
-    count = -(-length // size)
-    edited, end = np.zeros(small.shape, np.float32), 0
-    for i in range(count):
-        start = 4 * (i * (length - size) // (4 * max(count - 1, 1)))
-        rows = np.arange(start, start + size)
-        overlap = max(end - start, 1)
-        share = np.where(rows < end, (rows - start + 0.5) / overlap, 1.0)[:, None, None].astype(np.float32)
-        edited[rows] += share * (edit_square(small[rows]) - edited[rows])
-        end = start + size
-    return edited
-
-
 def picture_formats(data: bytes) -> list[str]:
     """What Pillow may take the bytes for: of FORMATS what this Pillow has, and HEIC. Raises: ValueError."""
     Image.init()
@@ -243,7 +220,7 @@ def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> 
         if not contract.get("keeps_picture", True):  # then it draws a square of its own, of the central one
             top, left = (height - size) // 2, (width - size) // 2
             return Image.fromarray(edit_square(small[top : top + size, left : left + size]))
-        edited = edit_in_squares(small, size, edit_square)
+        edited = carry.in_squares(small, size, edit_square)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{model} does not run: {error}; export it again with run_export.py.") from None
     return Image.fromarray(carry.carry(pixels, small / np.float32(127.5) - 1, edited / np.float32(127.5) - 1))

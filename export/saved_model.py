@@ -81,6 +81,13 @@ def _signatures(
         small = reading.small(pixels, size)
         return small if editor.keeps_picture else reading.square(small, size)
 
+    def in_squares(small: tf.Tensor, codes: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        """[n, h, w, 3]: an edit of the one small picture by each code and noise."""
+        rows = tf.shape(codes)[0]
+        return carrying.in_squares(
+            small, size, lambda square: generator(tf.repeat(square[None], rows, 0), codes, noise), rows
+        )
+
     def noise_of(seed: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """[B, Z]: what the command line's edit draws from this seed; zeros for 0."""
 
@@ -96,7 +103,7 @@ def _signatures(
 
         def row(pixels: tf.Tensor, code: tf.Tensor, epsilon: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
             small = seen(pixels)
-            edited = generator(small[None], code[None], epsilon[None])[0]
+            edited = in_squares(small, code[None], epsilon[None])[0]
             edited = carrying.carry(pixels, small, edited) if editor.keeps_picture else to_pixels(edited)
 
             def jpeg() -> tf.Tensor:
@@ -161,7 +168,7 @@ def _signatures(
             picture = seen(pixels)
             share = tf.linspace(0.0, 1.0, count)[:, None]
             mixed = (1 - share) * first + share * last
-            edited = generator(tf.repeat(picture[None], count, 0), mixed, tf.repeat(epsilon[None], count, 0))
+            edited = in_squares(picture, mixed, tf.repeat(epsilon[None], count, 0))
             return tf.concat([to_png(edited), tf.fill([longest - count], "")], 0)
 
         spec = tf.TensorSpec([None], tf.string)

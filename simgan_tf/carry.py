@@ -2,6 +2,7 @@
 export/serving/carrying.py and export/web/page/carry.js do the same, in a TensorFlow graph and in a browser."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,6 +27,30 @@ def small_size(height: int, width: int, size: int) -> tuple[int, int]:
     short = min(height, width)
     h, w = (max(4, 4 * ((side * size + 2 * short) // (4 * short))) for side in (height, width))
     return h, w
+
+
+def in_squares(small: np.ndarray, size: int, edit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A picture [h, w, 3], of which one side is `size`, edited square by square: [h, w, 3] float32.
+
+    edit: [size, size, 3] -> as much.   As many squares as cover the picture, at even distances and from multiples of 4,
+    which the generator halves twice; where two overlap, the share of the later one grows from 0 to 1 along the overlap.
+    The generator's convolutions would take the whole at once, but a .tflite is of one size, training was of squares
+    alone, and a long panorama would take the memory of all its squares.
+    """
+    if small.shape[1] > small.shape[0]:  # lying: the same, turned
+        turned = small.transpose(1, 0, 2)
+        return in_squares(turned, size, lambda x: edit(x.transpose(1, 0, 2)).transpose(1, 0, 2)).transpose(1, 0, 2)
+    length = len(small)
+    count = -(-length // size)
+    edited, end = np.zeros(small.shape, np.float32), 0
+    for i in range(count):
+        start = 4 * (i * (length - size) // (4 * max(count - 1, 1)))
+        rows = np.arange(start, start + size)
+        overlap = max(end - start, 1)
+        share = np.where(rows < end, (rows - start + 0.5) / overlap, 1.0)[:, None, None].astype(np.float32)
+        edited[rows] += share * (edit(small[rows]) - edited[rows])
+        end = start + size
+    return edited
 
 
 def carry(photo: np.ndarray, small: np.ndarray, edited: np.ndarray, strength: float = 1.0) -> np.ndarray:

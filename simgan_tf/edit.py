@@ -175,8 +175,8 @@ class Editor:
     ) -> "np.ndarray":
         """Pixels [H, W, 3] uint8 of the photograph edited at its own size; arguments as of calling the editor.
 
-        The network edits the photograph scaled so that its shorter side is the trained size; `carry` brings the change
-        up to all pixels. embedding: [D] float32. noise: [Z] float32.
+        The network edits the photograph scaled so that its shorter side is the trained size, in as many squares as
+        cover it; `carry` brings the change up to all pixels. embedding: [D] float32. noise: [Z] float32.
         Of a method that does not keep the picture: [S, S, 3], what it draws of the central square, which takes no box.
         """
         from simgan_tf import carry
@@ -195,8 +195,9 @@ class Editor:
         if box is not None:
             x, y, width, height = carry.require_box(pixels, box)
             pixels, seen = (each[y : y + height, x : x + width] for each in (pixels, seen))
-        small = small_picture(seen, self.config.image_size)
-        edited = self._edit(small, [embedding], noise[None])[0]
+        size = self.config.image_size
+        small = small_picture(seen, size)
+        edited = carry.in_squares(small, size, lambda square: self._edit(square, [embedding], noise[None])[0])
         result = carry.carry(pixels, small, edited, strength)
         return result if box is None else carry.put_back(source.pixels, result, box)
 

@@ -3,6 +3,9 @@
 Networks take their weights one by one from an iterator, in the order of the layer tables.
 """
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -90,3 +93,24 @@ def require_first_step(network, optimizer, before, gradients):
         found = np.asarray(moment) / (1 - 0.5)
         np.testing.assert_allclose(found, gradient, rtol=1e-3, atol=1e-4 * np.abs(gradient).max() + 2e-7)
         np.testing.assert_allclose(weight, adam(old.numpy(), found), rtol=1e-5, atol=1e-8)
+
+
+def in_squares(small: np.ndarray, edit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A model of squares over a longer picture, as a sum: the weights of all squares make 1 at every place."""
+    height, length = small.shape[:2]
+    if height > length:
+        upright = functools.partial(np.swapaxes, axis1=0, axis2=1)
+        return upright(in_squares(upright(small), lambda square: upright(edit(upright(square)))))
+    count = -(-length // height)
+    starts = [i * (length - height) // (4 * max(count - 1, 1)) * 4 for i in range(count)]
+    place = np.arange(length) + 0.5
+    shares = np.array([  # of all squares from this one on
+        np.clip((place - start) / max(before + height - start, 1e-9), 0, 1) if start else np.ones(length)
+        for before, start in zip([0, *starts], starts, strict=False)
+    ])  # fmt: skip
+    weights = shares - np.append(shares[1:], np.zeros([1, length]), axis=0)
+    total = np.zeros_like(small)
+    for weight, start in zip(weights, starts, strict=True):
+        here = slice(start, start + height)
+        total[:, here] += weight[here, None].astype(np.float32) * edit(small[:, here])
+    return total

@@ -13,6 +13,7 @@ import tensorflow as tf
 from benchmarks import carry as benchmark
 from export.serving import carrying
 from simgan_tf import carry
+from tests import plain
 from tests.tiny import ROOT
 
 SIZES = {  # height, width of a photograph and of its small picture
@@ -191,6 +192,46 @@ def test_swapped_colours_are_swapped_in_the_photographs_detail(monkeypatch):
     found = carry.carry(photo, small, small[..., ::-1])
     assert largest(found[inner], expected[inner]) <= 1  # at halves
     assert (found[inner] != expected[inner]).mean() < 0.01
+
+
+SHAPES = [(16, 16), (16, 24), (24, 16), (16, 60), (200, 16)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_squares_cover_a_picture_and_fade_into_each_other(shape):
+    """An edit that is the picture itself gives it back; each place is a mean of the squares that it lies in."""
+    small = np.random.default_rng(0).integers(0, 256, [*shape, 3]).astype(np.uint8)
+    np.testing.assert_allclose(carry.in_squares(small, 16, lambda square: square), small, atol=1e-4)
+    starts = []
+
+    def numbered(square):
+        assert square.shape == (16, 16, 3)
+        starts.append(square)
+        return np.full_like(square, len(starts) % 200)
+
+    levels = carry.in_squares(small, 16, numbered)
+    assert len(starts) == -(-max(shape) // 16) and levels.min() >= 1 and levels.max() <= len(starts)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_squares_are_a_weighted_sum(shape):
+    """By numpy, and of two edits at once by TensorFlow, of a size that the graph does not know; against the sum."""
+    small = np.random.default_rng(1).uniform(-1, 1, [*shape, 3]).astype(np.float32)
+    ramp = np.arange(16 * 16 * 3, dtype=np.float32).reshape(16, 16, 3) / 400  # other at every place of a square
+
+    def edit(square):
+        return np.sin(square * ramp) + square.mean()
+
+    wanted = plain.in_squares(small, edit)
+    np.testing.assert_allclose(carry.in_squares(small, 16, edit), wanted, atol=1e-5)
+
+    def edits(square):
+        made = tf.sin(square * ramp) + tf.reduce_mean(square)
+        return tf.stack([made, -made])
+
+    spec = [tf.TensorSpec([None, None, 3])]
+    graph = tf.function(lambda image: carrying.in_squares(image, 16, edits, 2), input_signature=spec, autograph=False)
+    np.testing.assert_allclose(graph(small), [wanted, -wanted], atol=1e-5)
 
 
 @pytest.mark.parametrize("flat", [(), (1,), (0, 1, 2)])

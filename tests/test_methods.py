@@ -317,8 +317,8 @@ def test_the_devices_example_runs_it(exported, bent, tmp_path, monkeypatch):
     Image.fromarray(square).save(tmp_path / "a.png")
     model, editor = os.path.join(exported, "simgan.tflite"), Editor(bent)
     drawn = []
-    in_squares = device_example.edit_in_squares
-    monkeypatch.setattr(device_example, "edit_in_squares", lambda *a: drawn.append(in_squares(*a)) or drawn[-1])
+    in_squares = carry.in_squares
+    monkeypatch.setattr(carry, "in_squares", lambda *a: drawn.append(in_squares(*a)) or drawn[-1])
     there = np.asarray(device_example.edit(model, str(tmp_path / "a.png"), TEXT))
     small = square / np.float32(127.5) - 1
     live = pictures.to_pixels(editor.edit(small, TEXT)[0])

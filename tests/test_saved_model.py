@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from data import photo
 from export import cpp_loader, parity, saved_model
 from export.serving import checks, client
-from simgan_tf import keras2
+from simgan_tf import carry, keras2
 from simgan_tf.edit import Editor, small_picture
 from simgan_tf.system.pictures import to_pixels
 from tests.tiny import make_run, other_encoder, picture_files
@@ -52,8 +52,10 @@ def live(editor: Editor, data: bytes, embedding: np.ndarray, noise: np.ndarray, 
     source = photo.read(Image.open(io.BytesIO(data)))
     if own:
         return editor.edit_pixels(source, embedding, noise)
-    image = small_picture(source.seen, editor.config.image_size)
-    return to_pixels(editor.method.edit(image[None], tf.constant(embedding[None]), noise[None])[0])
+    size = editor.config.image_size
+    small = small_picture(source.seen, size)
+    code, noise = tf.constant(embedding[None]), noise[None]
+    return to_pixels(carry.in_squares(small, size, lambda square: editor.method.edit(square[None], code, noise)[0]))
 
 
 def pixels_of(png: bytes) -> np.ndarray:

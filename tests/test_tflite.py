@@ -391,22 +391,6 @@ def test_example_reads_pictures_as_the_editor_does(tmp_path, ending):
     assert np.abs(device_example.read_pixels(path).astype(int) - photo.read(path).seen).max() <= 1
 
 
-@pytest.mark.parametrize("shape", [(16, 16), (16, 24), (24, 16), (16, 60), (200, 16)])
-def test_squares_cover_a_picture_and_fade_into_each_other(shape):
-    """An edit that is the picture itself gives it back; each place is a mean of the squares that it lies in."""
-    small = np.random.default_rng(0).integers(0, 256, [*shape, 3]).astype(np.uint8)
-    np.testing.assert_allclose(device_example.edit_in_squares(small, 16, lambda square: square), small, atol=1e-4)
-    starts = []
-
-    def numbered(square):
-        assert square.shape == (16, 16, 3)
-        starts.append(square)
-        return np.full_like(square, len(starts) % 200)
-
-    levels = device_example.edit_in_squares(small, 16, numbered)
-    assert len(starts) == -(-max(shape) // 16) and levels.min() >= 1 and levels.max() <= len(starts)
-
-
 @pytest.mark.parametrize("kind", ["vse", "kiros", "char_cnn_rnn"])
 def test_example_makes_the_same_tokens(editor, kind):
     encoder = editor.text_encoder if kind == "vse" else other_encoder(kind)

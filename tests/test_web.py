@@ -21,7 +21,7 @@ from data.captions import ALPHABET
 from export.web import __main__ as web
 from export.web import litert, serve
 from simgan_tf import carry, configs
-from simgan_tf.edit import central_square
+from simgan_tf.edit import central_square, small_picture
 from simgan_tf.system.pictures import to_pixels
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
@@ -154,11 +154,11 @@ def test_central_square_and_its_bytes_in_javascript(height, width):
      (11, 9, 16, 256), (16, 16, 16, 4)],
 )  # fmt: skip
 def test_preparation_in_javascript(height, width, size, strip):
-    """Smaller, larger, equal, upright, lying, of the size that Python gives it; noise, so that every pixel's weight
-    shows. Float32 rounding apart."""
+    """Smaller, larger, equal, upright, lying, of the size that Python gives it, to the last level; noise, so that every
+    pixel's weight shows."""
     pixels = np.random.default_rng(0).integers(0, 256, [height, width, 3], np.uint8)
     small = carry.small_size(height, width, size)
-    expected = tf.image.resize(pixels.astype(np.float32), small, antialias=True).numpy() / 127.5 - 1
+    expected = small_picture(pixels, size)
     found = node(
         """
         const { pixels: rgb, height, width, size, strip } = value;
@@ -175,7 +175,7 @@ def test_preparation_in_javascript(height, width, size, strip):
         {"pixels": pixels.ravel().tolist(), "height": height, "width": width, "size": size, "strip": strip},
     )
     assert tuple(found[:2]) == small
-    np.testing.assert_allclose(np.reshape(found[2], [*small, 3]), expected, atol=2e-4)  # 0.03 of an 8-bit step
+    np.testing.assert_allclose(np.reshape(found[2], [*small, 3]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

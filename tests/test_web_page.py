@@ -10,7 +10,6 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -22,8 +21,8 @@ from export import tflite
 from export.web import __main__ as web
 from export.web import litert, serve
 from simgan_tf import carry
-from simgan_tf.edit import Editor
-from tests import chromium, firefox
+from simgan_tf.edit import Editor, small_picture
+from tests import chromium, firefox, plain
 from tests.tiny import CONFIG, make_run, vse_encoder
 
 EDITED = "return document.querySelector('#status').textContent.startsWith('Edited')"
@@ -83,32 +82,13 @@ class Python:
         photo = self.photo(path)
         x, y, width, height = box or (0, 0, *photo.shape[1::-1])
         part = photo[y : y + height, x : x + width]
-        shape = carry.small_size(height, width, CONFIG.image_size)
-        small = tf.image.resize(part.astype(np.float32), shape, antialias=True).numpy() / 127.5 - 1
-        edited = in_squares(small, lambda square: edit(image=square[None], embedding=mixed, noise=noise)["edited"][0])
-        carried = carry.carry(part, small, edited, strength)
+        small = small_picture(part, CONFIG.image_size)
+
+        def edited(square: np.ndarray) -> np.ndarray:
+            return edit(image=square[None], embedding=mixed, noise=noise)["edited"][0]
+
+        carried = carry.carry(part, small, plain.in_squares(small, edited), strength)
         return carry.put_back(photo, carried, box) if box else carried
-
-
-def in_squares(small: np.ndarray, edit: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A model of squares over a longer picture, as a sum: the weights of all squares make 1 at every place."""
-    height, length = small.shape[:2]
-    if height > length:
-        upright = functools.partial(np.swapaxes, axis1=0, axis2=1)
-        return upright(in_squares(upright(small), lambda square: upright(edit(upright(square)))))
-    count = -(-length // height)
-    starts = [i * (length - height) // (4 * max(count - 1, 1)) * 4 for i in range(count)]
-    place = np.arange(length) + 0.5
-    shares = np.array([  # of all squares from this one on
-        np.clip((place - start) / max(before + height - start, 1e-9), 0, 1) if start else np.ones(length)
-        for before, start in zip([0, *starts], starts, strict=False)
-    ])  # fmt: skip
-    weights = shares - np.append(shares[1:], np.zeros([1, length]), axis=0)
-    total = np.zeros_like(small)
-    for weight, start in zip(weights, starts, strict=True):
-        here = slice(start, start + height)
-        total[:, here] += weight[here, None].astype(np.float32) * edit(small[:, here])
-    return total
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """An edit carried up to its photograph inside the graph: simgan_tf/carry.py in TensorFlow's operations."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from simgan_tf.carry import EPSILON, EVEN, GAIN, GAIN_OF_ALL, RADIUS, REST, SMOOTH
@@ -31,6 +33,34 @@ def carry(photo: tf.Tensor, small: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
     spec = tf.TensorSpec([3, ROWS, None], tf.uint8)
     bands = tf.map_fn(rows, tf.range(0, height, ROWS), fn_output_signature=spec, parallel_iterations=2)
     return tf.reshape(tf.transpose(bands, [0, 2, 3, 1]), [-1, width, 3])[:height]
+
+
+def in_squares(
+    small: tf.Tensor, size: int, edit: Callable[[tf.Tensor], tf.Tensor], edits: int | tf.Tensor = 1
+) -> tf.Tensor:
+    """`edits` edits [n, h, w, 3] float32 of a picture [h, w, 3] of which one side is `size`, in squares as
+    `simgan_tf.carry.in_squares` has it.   edit: [size, size, 3] -> [n, size, size, 3]."""
+    lying = tf.shape(small)[1] > tf.shape(small)[0]
+    standing = tf.cond(lying, lambda: tf.transpose(small, [1, 0, 2]), lambda: small)
+    length = tf.shape(standing)[0]
+    count = (length + size - 1) // size
+
+    def turned(images: tf.Tensor) -> tf.Tensor:
+        return tf.cond(lying, lambda: tf.transpose(images, [0, 2, 1, 3]), lambda: images)
+
+    def square(i: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:  # done: [n, rows, size, 3]
+        start, end = 4 * (i * (length - size) // (4 * tf.maximum(count - 1, 1))), tf.shape(done)[1]
+        part = tf.ensure_shape(standing[None, start : start + size], [1, size, size, 3])
+        made = tf.ensure_shape(turned(edit(turned(part)[0])), [None, size, size, 3])
+        both = end - start  # rows where two squares overlap
+        share = (tf.range(tf.cast(both, tf.float32)) + 0.5) / tf.cast(tf.maximum(both, 1), tf.float32)
+        mixed = done[:, start:] + share[:, None, None] * (made[:, :both] - done[:, start:])
+        return i + 1, tf.concat([done[:, :start], mixed, made[:, both:]], 1)
+
+    shapes = tf.TensorShape([]), tf.TensorShape([None, None, size, 3])
+    nothing = tf.constant(0), tf.zeros([edits, 0, size, 3])
+    _, done = tf.while_loop(lambda i, _: i < count, square, nothing, shapes, parallel_iterations=1)
+    return turned(done)
 
 
 def fit(small: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:

@@ -109,12 +109,17 @@ def each(
 
 
 def small(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """All of a picture [H, W, 3] uint8 as the network takes it, [h, w, 3] float32 in [-1, 1]: `edit.small_picture`."""
+    """All of a picture [H, W, 3] uint8 as the network takes it, [h, w, 3] float32 in [-1, 1]: `edit.small_picture`.
+
+    As Pillow does it, across first, and rounded after each of the two ways: a level more or less in a few pixels became
+    13 of 255 in the edited photograph.
+    """
     height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
     short = tf.minimum(height, width)
-    sides = [tf.maximum(4, 4 * ((side * size + 2 * short) // (4 * short))) for side in (height, width)]
-    scaled = tf.image.resize(pixels, tf.stack(sides), antialias=True)
-    return tf.round(scaled) / 127.5 - 1.0  # rounded, as a picture that is scaled outside of a graph is
+    h, w = (tf.maximum(4, 4 * ((side * size + 2 * short) // (4 * short))) for side in (height, width))
+    for sides in ((height, w), (h, w)):
+        pixels = tf.floor(tf.image.resize(pixels, tf.stack(sides), antialias=True) + 0.5)
+    return pixels / 127.5 - 1.0
 
 
 def square(image: tf.Tensor, size: int) -> tf.Tensor:
