@@ -48,7 +48,7 @@ class Config(Base):
         "none",
         "which network of simgan_tf.evaluation.outlines finds the object: G's picture is laid over the source there "
         "alone, and D sees the object alone; paper: none",
-        choices=("none", "birds", "flowers"),
+        choices=("none", "birds", "flowers", "flowers2"),
     )
     looks: int = setting(
         1,

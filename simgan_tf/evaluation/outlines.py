@@ -16,6 +16,7 @@ SIDE = 128  # pixels; larger and smaller pictures are brought to it
 WIDTHS = (24, 48, 96, 96)  # channels at a side of 64, 32, 16 and 8 pixels
 WEIGHTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "outlines")
 KINDS = ("birds", "flowers")
+NETWORKS = (*KINDS, "flowers2")  # flowers2 saw flowers on plain grounds too: to edit with, not to measure by
 
 
 class Block(keras.layers.Layer):
@@ -87,11 +88,11 @@ def save(network: UNet, path: str) -> None:
 
 
 def load(name: str) -> UNet:
-    """The network of one of KINDS, or of a file that `save` wrote, always in float32.
+    """The network of one of NETWORKS, or of a file that `save` wrote, always in float32.
 
     Raises: ValueError where the file holds other shapes.
     """
-    path = os.path.join(WEIGHTS, f"{name}.npz") if name in KINDS else name
+    path = os.path.join(WEIGHTS, f"{name}.npz") if name in NETWORKS else name
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     network = build()
