@@ -200,7 +200,8 @@ def measure(editor: Editor, pairs: list[tuple[str, str]], names: list[str], show
         small, text = small_picture(photo, size), sentences[number % len(sentences)]
         edited = carry.in_squares(small, size, lambda square, text=text: editor.edit(square, text)[0])
         twice = shrink(photo, 2 * h, 2 * w)
-        truth, twice = to_pixels(editor.edit(twice, text)[0]), to_pixels(twice)
+        truth = carry.in_squares(twice, 2 * size, lambda square, text=text: editor.edit(square, text)[0])
+        truth, twice = to_pixels(truth), to_pixels(twice)
         fourths = [shrink(image, h // 2, w // 2) for image in (twice, truth)]
         scale = photo.shape[1] / w
         edge, edge_of_twice, fine = near_edges(photo, round(scale)), near_edges(twice, 3), detail(photo, h, w)

@@ -346,8 +346,7 @@ def main(argv: list[str]) -> None:
         outlines.save(network, values.out)
         tell(network, held)
     network = fit(relabelled(known, network), values.steps, network, values.precision)
-    bias = network.variables[-1]
-    bias.assign(bias - values.narrower)
+    network.to_logit.bias.assign_sub([values.narrower])
     outlines.save(network, values.out)
     tell(network, held)
     print(f"wrote {values.out}")

@@ -1,5 +1,5 @@
 """An edit of a small picture carried up to the photograph it was made from, at the photograph's own size; numpy alone.
-export/serving/carrying.py and export/web/page/carry.js do the same, in a TensorFlow graph and in a browser."""
+export/serving/carrying.py does so in a TensorFlow graph, carry.js and pixels.js of export/web/page in browsers."""
 
 import functools
 from collections.abc import Callable

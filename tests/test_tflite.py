@@ -370,13 +370,13 @@ def example(*arguments: str, blocked: str = "") -> subprocess.CompletedProcess:
 def test_example_without_tensorflow(tmp_path, plain, editor):
     """Where TensorFlow, Keras, absl and our package cannot be imported, two files beside it: the editor's own edit.
 
-    Of a square to two levels; a longer picture is edited in squares, which see less at their ends.
+    Of a longer picture, which takes two squares, to two levels.
     """
-    source, out = picture(str(tmp_path / "in.png"), "RGB", (50, 50)), tmp_path / "out.png"
+    source, out = picture(str(tmp_path / "in.png"), "RGB", (70, 50)), tmp_path / "out.png"
     given = [f"--model={plain}", f"--image={source}", f"--out={out}"]
     done = example(*given, "--text=This flower has RED petals!", blocked="tensorflow keras absl simgan_tf data scipy")
     assert done.returncode == 0, done.stderr
-    assert "50x50 pixels" in done.stdout
+    assert "70x50 pixels" in done.stdout
     live = editor(device_example.read_pixels(source), "this flower has red petals")
     assert np.abs(np.asarray(Image.open(out), int) - live).max() <= 2
     before = out.read_bytes()

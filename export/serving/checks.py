@@ -79,21 +79,23 @@ def accepted(editor: Editor, inputs: parity.Cases) -> parity.Cases:
 def file_cases(editor: Editor, inputs: parity.Cases) -> tuple[list[bytes], np.ndarray, list[bytes]]:
     """The pictures of `inputs` as files, JPEG and PNG in turns, seeds from 0, and files of the live model's edits.
 
-    The files have one and a half times the trained size, so that an edit has to be carried up to its picture.
+    The files are larger than the trained size and longer than high, so that an edit is made in two squares and has to
+    be carried up to its picture.
     """
     size, as_file = editor.config.image_size, {}
     as_file[0] = functools.partial(tf.io.encode_jpeg, quality=95, chroma_downsampling=False)
     as_file[1] = tf.io.encode_png
     encoded, edited = [], []
     for i, pixels in enumerate(to_pixels(inputs.image)):
-        larger = tf.cast(tf.round(tf.image.resize(pixels, [3 * size // 2, 3 * size // 2])), tf.uint8)
+        larger = tf.cast(tf.round(tf.image.resize(pixels, [3 * size // 2, 2 * size])), tf.uint8)
         encoded.append(as_file[i % 2](larger))
     for seed, (data, text) in enumerate(zip(encoded, inputs.text, strict=True)):
         pixels = tf.io.decode_image(data, channels=3, expand_animations=False)
         small = reading.small(pixels, size)
         small = small if editor.keeps_picture else reading.square(small, size)
         noise = editor.draw_noise(2, [seed, 0])[1:] * float(seed != 0)
-        made = editor.method.edit(small[None], tf.constant(editor.method.encode([text])), noise)[0]
+        code = tf.constant(editor.method.encode([text]))
+        made = carrying.in_squares(small, size, lambda x, c=code, n=noise: editor.method.edit(x[None], c, n))[0]
         whole = carrying.carry(pixels, small, made) if editor.keeps_picture else saved_model.to_pixels(made)
         edited.append(as_file[seed % 2](whole))
     rows = np.arange(len(encoded), dtype=np.int32)
@@ -101,7 +103,7 @@ def file_cases(editor: Editor, inputs: parity.Cases) -> tuple[list[bytes], np.nd
 
 
 def decoded(encoded: Sequence[bytes]) -> np.ndarray:
-    """[n, S, S, 3] on the scale of [-1, 1] of n files of one size."""
+    """[n, H, W, 3] on the scale of [-1, 1] of n files of one size."""
     return np.stack([np.asarray(Image.open(io.BytesIO(data))) for data in encoded]) / 127.5 - 1.0
 
 

@@ -117,8 +117,9 @@ def small(pixels: tf.Tensor, size: int) -> tf.Tensor:
     height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
     short = tf.minimum(height, width)
     h, w = (tf.maximum(4, 4 * ((side * size + 2 * short) // (4 * short))) for side in (height, width))
-    for sides in ((height, w), (h, w)):
-        pixels = tf.floor(tf.image.resize(pixels, tf.stack(sides), antialias=True) + 0.5)
+    for side in (w, h):  # the resize goes along the first axis first, and holds what it has then as float32
+        pixels = tf.transpose(pixels, [1, 0, 2])
+        pixels = tf.floor(tf.image.resize(pixels, tf.stack([side, tf.shape(pixels)[1]]), antialias=True) + 0.5)
     return pixels / 127.5 - 1.0
 
 
