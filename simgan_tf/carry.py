@@ -12,7 +12,8 @@ EPSILON = 1e-3  # of a channel's variance in [-1, 1]: what varies less (4 of 255
 GAIN = 2.0  # most by which the fitted contrast of a window is raised, or lowered, to stay what it was
 GAIN_OF_ALL = 1.25  # and after that the contrast of the whole picture's finest detail
 EVEN = 1e-9  # mean square, in [-1, 1], of detail too small to be one
-REST = 0.5  # of what the rules leave of the edit, given back in its smooth part; all of it would bring fringes back
+REST = 0.5  # of what the rules leave of the edit, given back in its smooth part; all of it would bring fringes back,
+FAR = 0.06  # and is given where they leave this much or more of it: mean absolute difference, in [-1, 1]
 LEAST = 8  # pixels, of a side of a box, as of any picture
 FEATHER = 1 / 8  # of a box's shorter side, along which an edited part fades into its photograph
 
@@ -84,7 +85,8 @@ def fit(
         r = (tr (1 + A)' C (1 + A) / tr C)^0.5,   C = cov(x, x) + epsilon 1,
     and b follows, so that a window's mean colour stays the edit's. Means of windows lose some of that again; so all
     1 + A are multiplied once more by one number, within 1 / GAIN_OF_ALL to GAIN_OF_ALL, that gives the small picture's
-    finest detail, x - mean(x), its old root mean square. Last, b takes REST of the mean of what d(x) leaves of d.
+    finest detail, x - mean(x), its old root mean square. Last, b takes a share s of the mean of d - d(x), what the rules
+    leave of the edit: s = mean |d - d(x)| / FAR over the picture, within REST to 1.
     Source: He et al., Guided Image Filtering (2013), Eq. 14-16, and Fast Guided Filter (2015) for the low resolution.
     Differs: the change is fitted, not the edited picture, so that where nothing can be fitted the photograph's detail
     stays as it is, not flat; both pictures go through a mean of 2 smooth + 1 pixels first, since the generator leaves
@@ -108,7 +110,8 @@ def fit(
     gain = np.sqrt((np.mean(detail**2) + EVEN) / (np.mean(new_detail**2) + EVEN))
     more = (np.clip(gain, 1 / GAIN_OF_ALL, GAIN_OF_ALL) - 1) * (slopes + np.eye(3))
     slopes, offsets = slopes + more, offsets - _times(_mean(small, SMOOTH), more)
-    offsets += REST * _mean(change - _times(small, slopes) - offsets, SMOOTH)
+    left = change - _times(small, slopes) - offsets
+    offsets += np.clip(np.abs(left).mean() / FAR, REST, 1) * _mean(left, SMOOTH)
     return np.concatenate([slopes, offsets[..., None, :]], axis=2).astype(np.float32)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from simgan_tf.carry import EPSILON, EVEN, GAIN, GAIN_OF_ALL, RADIUS, REST, SMOOTH
+from simgan_tf.carry import EPSILON, EVEN, FAR, GAIN, GAIN_OF_ALL, RADIUS, REST, SMOOTH
 
 ROWS = 64  # of the photograph at a time: 12 float maps of them take 12 MB at 4000 pixels
 
@@ -84,7 +84,8 @@ def fit(small: tf.Tensor, edited: tf.Tensor) -> tf.Tensor:
     power, new_power = (tf.reduce_mean((image - _mean(image, SMOOTH)) ** 2) + EVEN for image in (small, made))
     more = (tf.clip_by_value(tf.sqrt(power / new_power), 1 / GAIN_OF_ALL, GAIN_OF_ALL) - 1) * (slopes + one)
     slopes, offsets = slopes + more, offsets - _times(_mean(small, SMOOTH), more)
-    offsets += REST * _mean(change - _times(small, slopes) - offsets, SMOOTH)
+    left = change - _times(small, slopes) - offsets
+    offsets += tf.clip_by_value(tf.reduce_mean(tf.abs(left)) / FAR, REST, 1) * _mean(left, SMOOTH)
     offsets = 127.5 * (offsets - tf.reduce_sum(slopes, 2))
     maps = tf.concat([tf.reshape(slopes, tf.concat([shape[:2], [9]], 0)), offsets], 2)
     return tf.cast(tf.transpose(maps, [2, 0, 1]), tf.float32)

@@ -38,7 +38,7 @@ class Config(Base):
 
 PAPER: dict[str, Any] = dict(image_size=128, load_size=136, rotate_degrees=10.0, batch_size=64, halve_epochs=100)
 SMALL: dict[str, Any] = dict(
-    batch_size=16, hidden_size=256, width=32, d_width=32, steps=6_000, halve_epochs=5, sample_every=500,
+    batch_size=16, hidden_size=256, width=24, d_width=32, steps=6_000, halve_epochs=5, sample_every=500,
     checkpoint_every=250, keep_every=500, text_scale=32.0, conditional_weight=3.0, reconstruction_weight=10.0,
 )  # fmt: skip
 AT_64: dict[str, Any] = dict(image_size=64, load_size=68)

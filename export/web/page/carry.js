@@ -2,7 +2,7 @@
 // within 1 of 255, on a canvas' RGBA bytes. Knows no page and no model; tests/test_carry.py runs it in node.
 
 const SMOOTH = 1, RADIUS = 2, EPSILON = 1e-3, FEATHER = 1 / 8; // see simgan_tf/carry.py
-const GAIN = 2, GAIN_OF_ALL = 1.25, EVEN = 1e-9 * 127.5 ** 2, REST = 0.5; // of pixels 0 to 255
+const GAIN = 2, GAIN_OF_ALL = 1.25, EVEN = 1e-9 * 127.5 ** 2, REST = 0.5, FAR = 0.06 * 127.5; // of pixels 0 to 255
 
 // What changes about a colour at every small pixel: {maps, w, h}, maps 12 numbers a pixel, the change of pixels 0 to
 // 255 as nine slopes (three of red, green, blue of what comes out, for each of what goes in) and three offsets.
@@ -48,8 +48,9 @@ function meet(maps, small, edited, w, h) {
       }
     }
   }
-  const rest = meant(changes(maps, x).map((value, i) => 127.5 * (edited[i] - small[i]) - value), w, h);
-  for (let i = 0; i < rest.length; i++) maps[12 * Math.floor(i / 3) + 9 + i % 3] += REST * rest[i];
+  const left = changes(maps, x).map((value, i) => 127.5 * (edited[i] - small[i]) - value);
+  const share = Math.min(Math.max(left.reduce((sum, value) => sum + Math.abs(value), 0) / left.length / FAR, REST), 1);
+  meant(left, w, h).forEach((value, i) => maps[12 * Math.floor(i / 3) + 9 + i % 3] += share * value);
 }
 
 // What the maps change about colours x, three numbers a pixel.
