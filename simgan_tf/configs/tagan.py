@@ -40,6 +40,7 @@ PAPER: dict[str, Any] = dict(image_size=128, load_size=136, rotate_degrees=10.0,
 SMALL: dict[str, Any] = dict(
     batch_size=16, hidden_size=256, width=24, d_width=32, steps=6_000, halve_epochs=5, sample_every=500,
     checkpoint_every=250, keep_every=500, text_scale=32.0, conditional_weight=3.0, reconstruction_weight=10.0,
+    kl_weight=0.05, ema_decay=0.999,
 )  # fmt: skip
 AT_64: dict[str, Any] = dict(image_size=64, load_size=68)
 
@@ -51,19 +52,20 @@ PRESETS = {
     # looks at the words on maps of 16x16, 8x8 and 4x4 places as at 128x128.
     "tagan_cub_64": Config(**PAPER | AT_64, sentences=BIRD_SENTENCES),
     "tagan_oxford102_64": Config(**PAPER | AT_64),
-    # The same objective for modest hardware. Differs: half of the widths, batch 16, and the steps that some hours of
-    # two CPU cores give in place of 600 epochs; text_scale, lambda_1 of 3 and lambda_2 of 10, because with 1, 10 and 2
-    # the demo's G had heard no word and forgotten the picture after 100 steps, and with these it had not.
+    # The same objective for modest hardware. Differs: 3/8 of G's width and half of the others, batch 16, and the steps
+    # that some hours of two CPU cores give in place of 600 epochs; text_scale, lambda_1 of 3 and lambda_2 of 10,
+    # because with 1, 10 and 2 the demo's G had heard no word and forgotten the picture after 100 steps, and with these
+    # it had not; a tenth of the KL's weight, because at 1 the noise of the code is as wide as the distance of two
+    # colours (as in simgan_demo); and the average of G's weights.
     "tagan_cub_small": Config(**PAPER | AT_64 | SMALL, sentences=BIRD_SENTENCES),
     "tagan_oxford102_small": Config(**PAPER | AT_64 | SMALL),
     "tagan_cub_128_small": Config(**PAPER | SMALL, sentences=BIRD_SENTENCES),
     "tagan_oxford102_128_small": Config(**PAPER | SMALL),
     # Differs: as the small ones at a quarter of the widths, to learn the demo's drawings in half an hour of two CPU
-    # cores, and no rotation; twice the rate, halved every 4 epochs, because there are few; a tenth of the KL's weight,
-    # because at 1 the noise of the code is as wide as the distance of two colours (as in simgan_demo).
+    # cores, and no rotation; twice the rate, halved every 4 epochs, because there are few; no average.
     "tagan_demo": Config(
         **PAPER | AT_64 | SMALL | dict(
-            rotate_degrees=0.0, hidden_size=64, width=16, kl_weight=0.05, learning_rate=4e-4, halve_epochs=4,
+            rotate_degrees=0.0, hidden_size=64, width=16, ema_decay=0.0, learning_rate=4e-4, halve_epochs=4,
             steps=2_000, sample_every=250, keep_every=0,
         )
     ),
