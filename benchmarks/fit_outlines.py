@@ -71,9 +71,9 @@ def birds(raw_dir: str) -> list[Picture]:
 
 def flowers(records_dir: str) -> list[Picture]:
     """The largest central square of FLOWERS training pictures, with the outline that its colours alone give."""
-    from data import pipeline
+    from data import pipeline, splits
 
-    split = pipeline.load_split(records_dir, "train").spread(FLOWERS)
+    split = splits.load_split(records_dir, "train").spread(FLOWERS)
     found = []
     for start in tqdm(range(0, len(split), 128), unit="batch", desc="reading pictures", delay=2):
         part = split.take(np.arange(start, min(start + 128, len(split))))

@@ -84,13 +84,13 @@ def ours(
     commands.start_tensorflow()
     import tensorflow as tf
 
-    from data import pipeline, records
+    from data import pipeline, records, splits
 
     count = len(jpegs)
     if held:
         with tf.device("CPU:0"):
             images = tf.constant(jpegs)
-        split = pipeline.Split(
+        split = splits.Split(
             keys=[str(i) for i in range(count)],
             images=images,
             masks=[b""] * count,
@@ -106,7 +106,7 @@ def ours(
         records.write_info(
             folder.name, {"format_version": records.FORMAT_VERSION, "shards": 8, "splits": {"train": part}}
         )
-        split = pipeline.load_split(folder.name, "train")
+        split = splits.load_split(folder.name, "train")
     batches = pipeline.training_batches(
         split,
         np.zeros((count * CAPTIONS, DIM), np.float32),

@@ -88,7 +88,7 @@ def train(records_dir: str, run_dir: str, steps: int, image_size: int, seconds: 
     """A training of the small model, and what it took; called in a process of its own."""
     began = _started()
     commands.start_tensorflow()
-    from data import pipeline
+    from data import pipeline, splits
     from simgan_tf import session
     from simgan_tf.configs.simgan import Config
     from simgan_tf.text.tokens import Vocabulary
@@ -113,7 +113,7 @@ def train(records_dir: str, run_dir: str, steps: int, image_size: int, seconds: 
         "peak_bytes": seen["peak"], "peak_bytes_with_files": with_files,
     }  # fmt: skip
 
-    split = pipeline.load_split(records_dir, "train")
+    split = splits.load_split(records_dir, "train")
     batches = iter(pipeline.training_batches(
         split, None, None, image_size=image_size, load_size=image_size + 4, batch_size=64, seed=1
     ))  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data import pipeline
+from data import pipeline, splits
 from data.painter import COLOURS
 from export import parity, saved_model, tflite, variants
 from simgan_tf.edit import Editor
@@ -108,7 +108,7 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
         text = [config.sentences[i % len(config.sentences)] for i in range(PICTURES)]
         pictures = f"{PICTURES} smooth random pictures, seed {seed}"
     else:
-        split = pipeline.load_split(records_dir, "test")
+        split = splits.load_split(records_dir, "test")
         coloured = all(split.colours) and bool(split.masked.all()) and len(set(split.colours)) > 1
         split = split.spread(COLOURED if coloured else PICTURES)
         image = pipeline.evaluation_images(split, config.image_size, config.load_size)
@@ -136,7 +136,7 @@ def calibration(editor: Editor, records_dir: str | None, seed: int = 0) -> dict[
         raise ValueError(f"variants={','.join(variants.CALIBRATED)} needs --records_dir: its ranges are those of "
                          "training pictures. Give it, or leave the variant out.")  # fmt: skip
     config = editor.config
-    split = pipeline.load_split(records_dir, "train").spread(SAMPLES)
+    split = splits.load_split(records_dir, "train").spread(SAMPLES)
     text, _ = _other_captions(split, False, seed)
     image = pipeline.evaluation_images(split, config.image_size, config.load_size)
     return {
@@ -146,7 +146,7 @@ def calibration(editor: Editor, records_dir: str | None, seed: int = 0) -> dict[
     }
 
 
-def _other_captions(split: pipeline.Split, coloured: bool, seed: int) -> tuple[list[str], np.ndarray]:
+def _other_captions(split: splits.Split, coloured: bool, seed: int) -> tuple[list[str], np.ndarray]:
     """For each picture a caption of a random other one (where coloured, of another colour), and that one's row."""
     if len(split) < 2:
         raise ValueError(f"{len(split)} pictures in a split of the records; two are needed, to edit one as the other.")

@@ -85,8 +85,8 @@ def fit(
         r = (tr (1 + A)' C (1 + A) / tr C)^0.5,   C = cov(x, x) + epsilon 1,
     and b follows, so that a window's mean colour stays the edit's. Means of windows lose some of that again; so all
     1 + A are multiplied once more by one number, within 1 / GAIN_OF_ALL to GAIN_OF_ALL, that gives the small picture's
-    finest detail, x - mean(x), its old root mean square. Last, b takes a share s of the mean of d - d(x), what the rules
-    leave of the edit: s = mean |d - d(x)| / FAR over the picture, within REST to 1.
+    finest detail, x - mean(x), its old root mean square. Last, b takes a share s of the mean of d - d(x), what the
+    rules leave of the edit: s = mean |d - d(x)| / FAR over the picture, within REST to 1.
     Source: He et al., Guided Image Filtering (2013), Eq. 14-16, and Fast Guided Filter (2015) for the low resolution.
     Differs: the change is fitted, not the edited picture, so that where nothing can be fitted the photograph's detail
     stays as it is, not flat; both pictures go through a mean of 2 smooth + 1 pixels first, since the generator leaves

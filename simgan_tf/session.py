@@ -15,7 +15,7 @@ from simgan_tf.configs.base import Base
 from simgan_tf.system import commands
 
 if TYPE_CHECKING:
-    from data import pipeline
+    from data import splits
     from simgan_tf.text.captions import Rows
     from simgan_tf.text.encoders import TextEncoder
 
@@ -67,7 +67,7 @@ def train(
     import tensorflow as tf
     from PIL import Image
 
-    from data import pipeline, records
+    from data import pipeline, records, splits
     from simgan_tf import checkpoints, estimate, methods, training
     from simgan_tf.evaluation import figures
     from simgan_tf.text import shown
@@ -75,10 +75,10 @@ def train(
 
     info = records.read_info(records_dir)
     encoder = encoder_of(run_dir, text_encoder, from_records=bool(info["embeddings"]))
-    split = pipeline.load_split(records_dir, "train")
+    split = splits.load_split(records_dir, "train")
     if len(split) < config.batch_size:
         raise ValueError(f"batch_size={config.batch_size} is above the {len(split)} training pictures; lower it.")
-    test = pipeline.load_split(records_dir, "test")
+    test = splits.load_split(records_dir, "test")
     # The sheet shows test pictures at even distances in key order, never picked.
     spread, recorded = test.spread(6), encoder is None
     if recorded:
@@ -168,7 +168,7 @@ def train(
 
 
 def _captions(
-    run_dir: str, encoder: "TextEncoder", split: "pipeline.Split", info: dict[str, Any], replicas: Any, keep: bool
+    run_dir: str, encoder: "TextEncoder", split: "splits.Split", info: dict[str, Any], replicas: Any, keep: bool
 ) -> "tuple[Rows, Rows | None]":
     """`captions.captions_of` the training pictures, beside run_dir, or, without `keep`, in files that end with this
     process. The chief computes, the others find it done."""

@@ -101,12 +101,12 @@ def worker(run_dir):
 
 def stored(run_dir, records_dir, steps=3, batch_size=4):
     """As `worker`, or alone, on the pictures of a records folder; prints how many pictures were read."""
-    from data import pipeline
+    from data import pipeline, splits
 
     replicas, read = strategy.choose("auto"), []
     config = dataclasses.replace(CONFIG, batch_size=int(batch_size), steps=int(steps))
     replicas.require_same(f"batch_size={batch_size}")
-    split = pipeline.load_split(records_dir, "train")
+    split = splits.load_split(records_dir, "train")
     images = split.images.places.images
     split.images.places.images = lambda rows: read.append(len(rows)) or images(rows)
     rows = np.random.default_rng(0).normal(size=[int(split.caption_counts.sum()), phi().dim]).astype(np.float32)

@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from data import demo, painter
-from data.pipeline import Split, evaluation_images
+from data.pipeline import evaluation_images
+from data.splits import Split
 from simgan_tf.evaluation import centres
 from simgan_tf.evaluation.measure import measure
 from simgan_tf.evaluation.protocol import Pairs

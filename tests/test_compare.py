@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import pipeline
+from data import pipeline, splits
 from simgan_tf import checkpoints, training
 from simgan_tf.edit import Editor
 from simgan_tf.evaluation import attention, lineup, protocol
@@ -50,7 +50,7 @@ def test_every_system_has_the_same_pairs_and_part_of_a_picture(path, tagan_run, 
     assert [system["name"] for system in results["systems"]] == ["A", "B"]
     assert [system["image_size"] for system in results["systems"]] == [16, 32]
     assert [system["trained_on_these_records"] for system in results["systems"]] == [True, False]
-    pairs = protocol.load(str(path / "records"), "test", pipeline.load_split(str(path / "records"), "test")).spread(4)
+    pairs = protocol.load(str(path / "records"), "test", splits.load_split(str(path / "records"), "test")).spread(4)
     none = np.ones(4, bool)
     for system, run_dir, load_size in zip(results["systems"], (path / "run", tagan_run), (18, 36), strict=True):
         expected, _ = numbers(Editor(str(run_dir)), pairs, "", none, 2, 0, load_size)
@@ -67,7 +67,7 @@ def test_the_figure_shows_the_edits(path, tagan_run, compared):
     sheet = np.asarray(Image.open(os.path.join(out, "figure.png")))
     assert sheet.shape[1] == 4 * 260 and [text for _, text in results["figure"]] == [TEXTS[0], TEXTS[1], TEXTS[0]]
     header = sheet.shape[0] - 3 * 260
-    split = pipeline.load_split(str(path / "records"), "test").spread(3)
+    split = splits.load_split(str(path / "records"), "test").spread(3)
     assert [key for key, _ in results["figure"]] == split.keys
     for column, run_dir, size in ((2, path / "run", 16), (3, tagan_run, 32)):
         image = pipeline.evaluation_images(split, size, size * 18 // 16)[1]

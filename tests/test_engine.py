@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, records
+from data import pipeline, records, splits
 from simgan_tf import checkpoints, configs, keras2, strategy, training
 from simgan_tf.edit import Editor
 from simgan_tf.methods.simgan import SIMGAN
@@ -345,7 +345,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(path, tmp_path):
 def test_records_that_vanish_do_not_stop_a_training(path, tmp_path):
     """The pictures are in memory, encoded; the folder is read at the start alone. At the start it is missed."""
     shutil.copytree(path / "records", tmp_path / "records")
-    split = pipeline.load_split(str(tmp_path / "records"), "train")
+    split = splits.load_split(str(tmp_path / "records"), "train")
     embeddings = np.zeros([sum(map(len, split.captions)), 3], np.float32)
     batches = pipeline.training_batches(
         split, embeddings, None, image_size=16, load_size=18, batch_size=4, seed=0

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy import ndimage
 
 from data import painter
-from data.pipeline import Split
+from data.splits import Split
 from simgan_tf.evaluation import metrics
 from simgan_tf.evaluation.measure import measure
 from simgan_tf.evaluation.protocol import Pairs

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from data import painter
-from data.pipeline import Split
+from data.splits import Split
 from simgan_tf.evaluation import colours
 from simgan_tf.evaluation.measure import measure_words
 from tests.tiny import MINI, refused, run

@@ -23,7 +23,7 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from data import captions, embeddings, images, names, photo, pipeline, records, tables
+from data import captions, embeddings, images, names, photo, records, splits, tables
 from data.readers import arrays, pickles, sandbox
 from export import device_example
 from export.serving import client
@@ -535,12 +535,12 @@ def test_records_of_another_set_under_the_same_dataset_json_are_refused(tmp_path
         return folder
 
     one, other = build("one", "red"), build("other", "blue")
-    assert list(pipeline.load_split(one, "train").keys) == ["train1"]
+    assert list(splits.load_split(one, "train").keys) == ["train1"]
     shutil.copy(records.shard_path(other, "train", 0, 1), records.shard_path(one, "train", 0, 1))
     path = os.path.join(one, "train.index.npy")
     if os.path.exists(path):
         os.unlink(path)
-    refused(lambda: pipeline.load_split(one, "train"), one, "another set's")
+    refused(lambda: splits.load_split(one, "train"), one, "another set's")
 
 
 def packed(change=None, contract=None, raw=None):

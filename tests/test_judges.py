@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data.pipeline import Split
+from data.splits import Split
 from simgan_tf.evaluation import judges, measure, metrics, protocol
 from simgan_tf.text import features, kiros, vse
 from tests.test_features import random_weights, released_layout

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from skimage.color import lab2rgb
 
-from data.pipeline import Split
+from data.splits import Split
 from simgan_tf.evaluation import colours, objects
 
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data import pipeline, records
+from data import pipeline, records, splits
 from tests import tiny
 
 COUNT = 10
@@ -32,7 +32,7 @@ def ramp(number):
 
 def make_split(pictures, masks=None):
     counts = (CAPTIONS * len(pictures))[: len(pictures)]
-    return pipeline.Split(
+    return splits.Split(
         keys=[f"k{number}" for number in range(len(pictures))],
         images=tf.constant([png(picture) for picture in pictures]),
         masks=[png(mask) for mask in masks] if masks else [b""] * len(pictures),
@@ -246,7 +246,7 @@ def test_load_split_reads_what_was_written(tmp_path):
     ]  # fmt: skip
     part = records.write_split(str(tmp_path), "train", examples, 2)
     records.write_info(str(tmp_path), {"format_version": 1, "shards": 2, "splits": {"train": part}})
-    split = pipeline.load_split(str(tmp_path), "train")
+    split = splits.load_split(str(tmp_path), "train")
     assert len(split) == 5 and split.keys == ["k0", "k1", "k2", "k3", "k4"] and split.colours == ["red"] * 5
     assert split.class_ids.tolist() == [1, 2, 3, 4, 5] and split.class_ids.dtype == np.int32
     assert split.images.numpy().tolist() == [example.image for example in examples]
@@ -277,9 +277,9 @@ def test_arguments_that_do_not_fit_are_told_with_both_numbers(split, change, wor
 
 READS_AHEAD = """
 import sys
-from data import pipeline
+from data import pipeline, splits
 from tests import tiny
-split = pipeline.load_split(sys.argv[1], "train")
+split = splits.load_split(sys.argv[1], "train")
 batches = iter(pipeline.training_batches(split, None, None, image_size=32, load_size=40, batch_size=4, seed=0))
 next(batches)
 """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, places, records
+from data import pipeline, places, records, splits
 from tests.test_pipeline import png
 
 COUNT, SIDE, CUT, BATCH, SEED = 23, 20, 16, 4, 7
@@ -74,7 +74,7 @@ def by_hand(step, averaged):
 @pytest.mark.parametrize("averaged", [1, 3])
 def test_batches_are_those_of_a_second_implementation(folder, averaged):
     """Bit for bit, over two epochs of five steps; the mean of several embeddings to the last bits."""
-    found = batches(pipeline.load_split(str(folder), "train"), 11, captions_averaged=averaged)
+    found = batches(splits.load_split(str(folder), "train"), 11, captions_averaged=averaged)
     for step, batch in enumerate(found):
         image, embedding, caption, class_id = by_hand(step, averaged)
         np.testing.assert_array_equal(batch["image"], image)
@@ -86,9 +86,9 @@ def test_batches_are_those_of_a_second_implementation(folder, averaged):
 @pytest.mark.parametrize("embeddings", [True, False])
 def test_batches_are_those_of_held_pictures(tmp_path, embeddings):
     """A Split of tensors and lists, as tests and benchmarks make it, beside the one of the records."""
-    stored = pipeline.load_split(str(write(tmp_path / "records", embeddings)), "train")
+    stored = splits.load_split(str(write(tmp_path / "records", embeddings)), "train")
     examples = [example(i, embeddings) for i in range(COUNT)]
-    held = pipeline.Split(
+    held = splits.Split(
         keys=[e.key for e in examples],
         images=tf.constant([e.image for e in examples]),
         masks=[e.mask for e in examples],
@@ -135,10 +135,10 @@ def noting(crop, decoded):
 def test_two_workers_read_and_decode_half_of_the_pictures_each(folder, monkeypatch):
     """Their halves put together are the batch; everything but pictures is whole in both. Pictures that are read, and
     those that are decoded, are counted."""
-    whole, halves, steps = batches(pipeline.load_split(str(folder), "train"), 6), [], 6
+    whole, halves, steps = batches(splits.load_split(str(folder), "train"), 6), [], 6
     crop = pipeline._crop_encoded
     for first in (0, 2):
-        split, read, decoded = pipeline.load_split(str(folder), "train"), [], []
+        split, read, decoded = splits.load_split(str(folder), "train"), [], []
         monkeypatch.setattr(pipeline, "_crop_encoded", noting(crop, decoded))
         images = split.images.places.images
         split.images.places.images = lambda rows, images=images, read=read: read.append(rows) or images(rows)
@@ -167,12 +167,12 @@ def test_changed_bytes_are_found_by_the_read_and_named(tmp_path, embeddings):
     data = bytearray(shard.read_bytes())
     data[data.index(example(4).image) + 100] ^= 1
     shard.write_bytes(data)
-    split = pipeline.load_split(str(out), "train")
+    split = splits.load_split(str(out), "train")
     assert split.images[5] == example(5).image and not split.damage
     words = r"train-00001-of-00003\.tfrecord is damaged: record 1: its checksum does not fit"
     with pytest.raises(ValueError, match=words):
         split.images[4]
-    again = pipeline.load_split(str(out), "train")
+    again = splits.load_split(str(out), "train")
     with pytest.raises(tf.errors.OpError):
         batches(again, 6)
     assert "train-00001-of-00003.tfrecord is damaged: record 1" in again.damage and "\n" not in again.damage
@@ -185,7 +185,7 @@ def test_records_replaced_during_a_training_are_read_on_or_named(folder, tmp_pat
     shutil.copytree(folder, others)
     for name in os.listdir(others):
         (others / name).write_bytes((others / name).read_bytes()[::-1])
-    split = pipeline.load_split(str(out), "train")
+    split = splits.load_split(str(out), "train")
     before = [batch["image"] for batch in batches(split, 6)]
     for name in os.listdir(out):
         os.replace(others / name, out / name)
@@ -193,7 +193,7 @@ def test_records_replaced_during_a_training_are_read_on_or_named(folder, tmp_pat
         np.testing.assert_array_equal(batch["image"], image)
     shutil.rmtree(out)
     shutil.copytree(folder, out)
-    split = pipeline.load_split(str(out), "train")
+    split = splits.load_split(str(out), "train")
     batches(split, 1)
     with open(out / "train-00001-of-00003.tfrecord", "r+b") as file:
         file.write(bytes(200))
@@ -210,7 +210,7 @@ def test_an_embedding_that_is_not_finite_is_named(tmp_path):
     examples[7].embeddings[:, 2] = np.nan
     part = records.write_split(str(out), "train", iter(examples), 3)
     records.write_info(str(out), {"format_version": 1, "shards": 3, "splits": {"train": part}})
-    split = pipeline.load_split(str(out), "train")
+    split = splits.load_split(str(out), "train")
     with pytest.raises(tf.errors.OpError):
         batches(split, 40)
     words = r"train-00001-of-00003\.tfrecord is damaged: record 2: the embedding of its caption \d is not finite"
@@ -231,7 +231,7 @@ def test_records_exchanged_together_with_their_index_are_found_out(tmp_path, emb
     for name in os.listdir(other):
         shutil.copy(other / name, mine / name)
     with pytest.raises(ValueError, match="the train records are not those that dataset.json describes"):
-        pipeline.load_split(str(mine), "train")
+        splits.load_split(str(mine), "train")
 
 
 def test_an_index_is_made_for_records_without_one_and_again_where_it_is_of_others(folder, tmp_path, capsys):
@@ -250,16 +250,16 @@ def test_an_index_is_made_for_records_without_one_and_again_where_it_is_of_other
             mine.write_bytes(spoil)
         else:
             np.save(mine, spoil)
-        split = pipeline.load_split(str(out), "train")
+        split = splits.load_split(str(out), "train")
         assert capsys.readouterr().out.splitlines() == [
             f"{out}: reading the train records once, for an index of their places"
         ]
         assert split.images[22] == example(22).image and mine.read_bytes() == good
-    pipeline.load_split(str(out), "train")
+    splits.load_split(str(out), "train")
     assert capsys.readouterr().out == ""
     (out / "train-00002-of-00003.tfrecord").write_bytes(b"")
     with pytest.raises(ValueError, match=r"train-00002-of-00003\.tfrecord holds 0 train records, not 7"):
-        pipeline.load_split(str(out), "train")
+        splits.load_split(str(out), "train")
 
 
 @pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else False, reason="root may write everywhere")
@@ -268,7 +268,7 @@ def test_records_that_others_own_are_read_without_writing_an_index(folder, tmp_p
     shutil.copytree(folder, out)
     (out / "train.index.npy").unlink()
     out.chmod(0o500)
-    assert pipeline.load_split(str(out), "train").keys[3] == "k03"
+    assert splits.load_split(str(out), "train").keys[3] == "k03"
     out.chmod(0o700)
     assert not (out / "train.index.npy").exists()
 

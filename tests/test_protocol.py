@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from data import pipeline, records
-from data.pipeline import Split
+from data import records, splits
+from data.splits import Split
 from simgan_tf.evaluation import protocol
 
 
@@ -48,7 +48,7 @@ def test_the_list_is_written_once_and_read_ever_after(path, tmp_path):
     shutil.copytree(path / "records", copy)
     list_path = records.pairs_path(copy, "test")
     (tmp_path / "records" / "pairs-test.json").unlink(missing_ok=True)
-    split = pipeline.load_split(copy, "test")
+    split = splits.load_split(copy, "test")
     first = protocol.load(copy, "test", split)
     assert first.sentences == [pair[4] for pair in protocol.draw(split)] and len(first) == len(split)
     assert all(split.class_ids[i] != split.class_ids[pair[2]] for i, pair in enumerate(protocol.draw(split)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import pipeline, records
+from data import records, splits
 from simgan_tf.text.recorded import Recorded, require_same
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
@@ -17,7 +17,7 @@ CAPTIONS = [("a red flower", "petals of red"), ("a white flower", "a white flowe
 
 
 def split_with(rows):
-    return pipeline.Split(
+    return splits.Split(
         keys=["a", "b"],
         images=tf.constant([b"", b""]),
         masks=[b"", b""],

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from data import pipeline
+from data import pipeline, splits
 from simgan_tf.edit import Editor
 from simgan_tf.evaluation import answers, ranks, study
 from simgan_tf.system.pictures import to_pixels
@@ -270,7 +270,7 @@ def test_key_says_whose_result_is_whose(made, path):
     questions = json.loads((folder / "questions.js").read_text().removeprefix("const STUDY = ").removesuffix(";\n"))
     assert questions["study"] == key["study"] and re.fullmatch("[0-9a-f]{16}", key["study"])
     assert [each["name"] for each in questions["criteria"]] == ["sharpness", "accuracy", "consistency"]
-    split = pipeline.load_split(str(path / "records"), "test").spread(2)
+    split = splits.load_split(str(path / "records"), "test").spread(2)
     assert [question["picture"] for question in key["questions"]] == list(split.keys)
     for name, run_dir, size in zip(("TAGAN", "SIMGAN"), runs, (16, 32), strict=True):
         editor = Editor(run_dir)

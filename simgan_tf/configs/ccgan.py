@@ -29,8 +29,9 @@ PRESETS = {
     "ccgan_cub": Config(**PAPER, sentences=BIRD_SENTENCES),
     "ccgan_oxford102": Config(**PAPER),
     # Reconstruction, for modest hardware. Differs: a quarter of the generators' width and half of the discriminators',
-    # batch 16, and the steps that some hours of two CPU cores give; a higher rate, because there are few; a lower weight
-    # of the way back, because a G that has learnt to keep everything changes little; and the average of G's weights.
+    # batch 16, and the steps that some hours of two CPU cores give; a higher rate, because there are few; a lower
+    # weight of the way back, because a G that has learnt to keep everything changes little; and the average of G's
+    # weights.
     "ccgan_cub_small": Config(**PAPER | SMALL, cycle_weight=3.0, sentences=BIRD_SENTENCES),
     "ccgan_oxford102_small": Config(**PAPER | SMALL, cycle_weight=3.0),
     # Reconstruction, for the demo's drawings. Differs: as the small ones; twice the rate, halved every 4 epochs; no

@@ -103,7 +103,7 @@ def main(argv: list[str]) -> None:
     commands.start_tensorflow()
     import numpy as np
 
-    from data import pipeline, records
+    from data import pipeline, records, splits
     from simgan_tf.edit import Editor
     from simgan_tf.evaluation import attention, colours, figures, judges, protocol
     from simgan_tf.system.pictures import save_image
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     from simgan_tf.text.recorded import Recorded
 
     info = records.read_info(records_dir)
-    split = pipeline.load_split(records_dir, values.split)
+    split = splits.load_split(records_dir, values.split)
     recorded = None
     if info["embeddings"] and not os.path.isdir(os.path.join(values.run_dir, "text_encoder")):
         recorded = Recorded(info, [split])  # a run on the records' embeddings: sentences are captions

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.painter import CENTRES
-from data.pipeline import Split, decoded_masks
+from data.pipeline import decoded_masks
+from data.splits import Split
 from simgan_tf.evaluation.objects import lab
 
 SHARE = 0.11  # of the petals' reach that surely is centre; the smallest drawn disc has 0.136 times the tilt of 0.78

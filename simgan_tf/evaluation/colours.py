@@ -399,9 +399,9 @@ def known_pictures(
     records_dir: str, name: str, words: Words, exact: str, image_size: int, load_size: int
 ) -> Pictures:  # fmt: skip
     """Of split `name`; exact: path of the table of `exact_keys`, "" = all. Raises: ValueError where there is none."""
-    from data import pipeline
+    from data import pipeline, splits
 
-    split = pipeline.load_split(records_dir, name)
+    split = splits.load_split(records_dir, name)
     own = np.array([own_colour(captions, words) for captions in split.captions])
     if not any(own):
         raise ValueError(f"no {name} picture of {records_dir} has one of the colours {', '.join(words.colours)}.")

@@ -13,7 +13,7 @@ from simgan_tf.system import commands
 if TYPE_CHECKING:
     import numpy as np
 
-    from data.pipeline import Split
+    from data.splits import Split
 
 
 def define_flags() -> None:
@@ -75,11 +75,11 @@ def of_flags(values: flags.FlagValues, count: int) -> Lineup:
     records_dir = records_of(run_dirs[0], values.records_dir)
     loaded = [configs.load(run_dir) for run_dir in run_dirs]  # a wrong one is told now, not after the others' hours
     commands.start_tensorflow()
-    from data import pipeline, records
+    from data import records, splits
     from simgan_tf.text import encoders
 
     info = records.read_info(records_dir)
-    split = pipeline.load_split(records_dir, values.split)
+    split = splits.load_split(records_dir, values.split)
     shown = split.take(rows_of(values.keys, list(split.keys))) if values.keys else split.spread(count)
     sentences = list(values.text or loaded[0][0].sentences)
     sentences = [sentences[i % len(sentences)] for i in range(len(shown))]

@@ -275,14 +275,14 @@ def main(argv: list[str]) -> None:
     if not values.out and not values.run_dir:
         raise ValueError("out='' with --pretrained: a shipped model is not written to; give --out=FILE.json.")
     commands.start_tensorflow()
-    from data import pipeline, records
+    from data import records, splits
     from simgan_tf.edit import Editor
 
     info = records.read_info(values.records_dir)
     kind = colours.choose("auto", info["dataset"], masks=False)
     if not kind:
         raise ValueError(f"dataset={info['dataset']!r} of {values.records_dir}: only oxford102 and cub have outlines.")
-    split = pipeline.load_split(values.records_dir, values.split)
+    split = splits.load_split(values.records_dir, values.split)
     split = split.spread(values.limit) if values.limit else split
     editor = Editor(folder, step=values.step)
     results = {

@@ -21,7 +21,7 @@ from simgan_tf.evaluation import ranks
 from simgan_tf.system import files
 
 if TYPE_CHECKING:
-    from data.pipeline import Split
+    from data.splits import Split
 
 FORMAT_VERSION = 1
 SEED = 0  # of the pairs: there is one list

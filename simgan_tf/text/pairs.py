@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from data import pipeline
+from data import pipeline, splits
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.tokens import Vocabulary
 
@@ -35,7 +35,7 @@ def to_pairs(images: np.ndarray, captions: list[tuple[str, ...]], vocabulary: Vo
     return Pairs(images, vocabulary.batch(texts, length), first.astype(np.int64))
 
 
-def decode(split: pipeline.Split, load_size: int) -> np.ndarray:
+def decode(split: splits.Split, load_size: int) -> np.ndarray:
     """Every picture of `split`, short side to `load_size`, central square: [N, L, L, 3] uint8.
 
     Differs: crops are drawn from this square, so that a picture is decoded once and not once an epoch; with 64 px

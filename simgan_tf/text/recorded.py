@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from data.pipeline import Split
+from data.splits import Split
 
 ALIKE = 0.99  # mean cosine from which an encoder counts as the one that made the embeddings
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
-from data import pipeline, records
+from data import pipeline, records, splits
 from simgan_tf import keras2
 from simgan_tf.text import features, notes, vectors, vse
 from simgan_tf.text import tokens as tokens_lib
@@ -138,7 +138,7 @@ def run(values: flags.FlagValues) -> None:
     keras.utils.set_random_seed(values.seed)
     info = records.read_info(values.records_dir)
     pictures_of, picture_facts = _picture_source(values)
-    split = pipeline.load_split(values.records_dir, values.split)
+    split = splits.load_split(values.records_dir, values.split)
     if len(split.keys) < 3:
         raise ValueError(
             f"{values.records_dir} has {len(split.keys)} {values.split} pictures; at least 3 are needed: 2 that are "
@@ -163,7 +163,7 @@ def run(values: flags.FlagValues) -> None:
     encoder, word_facts = _new_encoder(values, vocabulary)
     image_size = values.image_size
 
-    def pairs_of(part: pipeline.Split) -> Pairs:
+    def pairs_of(part: splits.Split) -> Pairs:
         return to_pairs(pictures_of(part), part.captions, vocabulary, values.length)
 
     pairs, validation = pairs_of(seen), pairs_of(unseen)
@@ -198,7 +198,7 @@ def run(values: flags.FlagValues) -> None:
         best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
         results = {"validation": report(f"held-out pictures of {values.split}", encoder, tower, validation, image_size)}
         if values.split != "test" and info["splits"].get("test", {}).get("images", 0):
-            test = pipeline.load_split(values.records_dir, "test")
+            test = splits.load_split(values.records_dir, "test")
             test_pairs = pairs_of(test.spread(values.measured_images or len(test)))
             results["test"] = report("test split", encoder, tower, test_pairs, image_size)
         log({"final": results, "best_step": best_step})
@@ -245,7 +245,7 @@ def report(title: str, encoder: TextEncoder, tower: keras.Model, pairs: Pairs, i
     return {"pictures": len(pairs), "sentences_each": captions_each(pairs), **results}
 
 
-def _picture_source(values: flags.FlagValues) -> tuple[Callable[[pipeline.Split], np.ndarray], dict]:
+def _picture_source(values: flags.FlagValues) -> tuple[Callable[[splits.Split], np.ndarray], dict]:
     """What turns a split into `Pairs.images`, and its settings. Fails before anything is read."""
     if values.image_features == "vgg19":
         network = features.vgg19(values.vgg19_weights)
@@ -258,7 +258,7 @@ def _picture_source(values: flags.FlagValues) -> tuple[Callable[[pipeline.Split]
     return lambda split: decode(split, load_size), facts
 
 
-def _fc7_of(split: pipeline.Split, network: keras.Model) -> np.ndarray:
+def _fc7_of(split: splits.Split, network: keras.Model) -> np.ndarray:
     """[N, 4096] float32, kept in memory: 16 kB a picture."""
     rows = np.empty((len(split), features.SIZE), np.float32)
     with tqdm(total=len(split), desc="VGG-19", unit="picture", mininterval=1.0) as bar:
