@@ -1,6 +1,7 @@
 """Packs a trained run to be shipped: its generator and text encoder alone, large arrays in float16, as a run directory.
+The networks that only train go into a file of their own, on demand.
 
-python -m export.pack --run_dir=runs/flowers --out_dir=simgan_tf/pretrained/mine
+python -m export.pack --run_dir=runs/flowers --out_dir=simgan_tf/pretrained/mine [--for_training]
 """
 
 import contextlib
@@ -32,13 +33,20 @@ def define_flags() -> None:
         "out_dir", None, f"Folder to write, replaced as a whole but for its {' and '.join(KEPT)}.", required=True
     )
     flags.DEFINE_integer("step", None, "Checkpoint to take; default the newest.", lower_bound=0)
+    flags.DEFINE_bool(
+        "for_training", False, "Also keep, in training/, the networks that only train, such as a discriminator: "
+        "--init_from finds them there, and what one that weighs words listens to can be drawn.",
+    )  # fmt: skip
 
 
-def pack(run_dir: str, out_dir: str, step: int | None = None, command: str = "") -> dict[str, Any]:
+def pack(
+    run_dir: str, out_dir: str, step: int | None = None, command: str = "", for_training: bool = False
+) -> dict[str, Any]:
     """Writes `out_dir`, whole or not at all, and returns what its config.json says under "packed".
 
     It is a run directory: config.json, text_encoder/, one checkpoint that holds the part that edits and its step, and
     the run's results*.json of that step. No path of this machine is in it. step: None = the newest whole checkpoint.
+    for_training: training/ holds a checkpoint of the networks that only train besides.
     Packed: part (of the checkpoint), stored (how), compared (pictures), max_difference and mean_difference (of their
     edits, |packed - run| in [-1, 1]), command.
     Raises: ValueError, FileNotFoundError as Editor; where out_dir holds something else than a packed model; where a
@@ -54,17 +62,26 @@ def pack(run_dir: str, out_dir: str, step: int | None = None, command: str = "")
     import tensorflow as tf
 
     from export import parity
-    from simgan_tf import checkpoints
+    from simgan_tf import checkpoints, methods
     from simgan_tf.text import encoders
 
+    def save(parts: checkpoints.Parts, folder: str) -> None:
+        stored = {
+            part: [tf.Variable(rounded(variable.numpy(), variable.name)) for variable in variables]
+            for part, variables in parts.items()
+        }
+        checkpoint = checkpoints.checkpoint_of(stored, step=tf.Variable(editor.step, dtype=tf.int64))
+        checkpoints.save(folder, checkpoint, editor.step, keep=1)
+
     part = editor.method.part
-    variables = editor.method.variables()[part]
     with files.replacing_folder(out_dir) as folder:
         inner = os.path.join(folder, "text_encoder")
         pack_text_encoder(os.path.join(run_dir, "text_encoder"), inner)
-        stored = [tf.Variable(rounded(variable.numpy(), variable.name)) for variable in variables]
-        checkpoint = checkpoints.checkpoint_of({part: stored}, step=tf.Variable(editor.step, dtype=tf.int64))
-        checkpoints.save(folder, checkpoint, editor.step, keep=1)
+        save({part: editor.method.variables()[part]}, folder)
+        if for_training:
+            others = checkpoints.training_parts(methods.build(editor.config, editor.text_encoder, 1))
+            checkpoints.restore_step(run_dir, others, editor.step)
+            save(others, os.path.join(folder, checkpoints.TRAINING))
         facts = {**portable(facts), "text_encoder": encoders.load(inner).fingerprint}
         configs.save(config, folder, **facts)
         inputs = parity.cases(editor)
@@ -168,7 +185,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     require_replaceable(values.out_dir)  # before TensorFlow starts, so that a wrong folder costs no time
     command = shlex.join(["python", "-m", "export.pack", *sys.argv[1:]])
-    packed = pack(values.run_dir, values.out_dir, values.step, command)
+    packed = pack(values.run_dir, values.out_dir, values.step, command, values.for_training)
     bytes_of = sizes(values.out_dir)
     for name, size in bytes_of.items():
         print(f"{size / 1e6:9.3f} MB  {name}")

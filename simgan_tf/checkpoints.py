@@ -17,6 +17,7 @@ from simgan_tf.system.files import sync, write_text
 
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
+TRAINING = "training"  # folder of a packed model, with a checkpoint of its own of the networks that only train
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
 SPARE = 2**26  # numbers, 256 MB
 HALF = (tf.float16, tf.float32)  # type in the file, of a variable: export.pack stores float32 in half the bytes
@@ -112,6 +113,24 @@ def parts_of(path: str) -> set[str]:
     except DAMAGE as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}).") from None
     return {name.split("/v/")[0] for name in names if "/v/" in name}
+
+
+def training_parts(method: Any) -> Parts:
+    """The networks of a method made to train that its edits do without."""
+    return {
+        name: variables for name, variables in method.variables().items()
+        if not name.endswith("_optimizer") and not method.part.startswith(name)  # generator of generator_ema
+    }  # fmt: skip
+
+
+def folders_of(run_dir: str) -> dict[str, str]:
+    """The folder of each part that the newest checkpoint holds: run_dir, or the TRAINING of a packed model.
+
+    Raises: FileNotFoundError where there is no checkpoint; ValueError where it is damaged.
+    """
+    latest_checkpoint(run_dir)
+    folders = [folder for folder in (run_dir, os.path.join(run_dir, TRAINING)) if steps(folder)]
+    return {part: folder for folder in folders for part in parts_of(latest_checkpoint(folder))}
 
 
 def last_before(run_dir: str, step: int) -> str:

@@ -103,8 +103,11 @@ def start_from(run_dir: str, method: Any) -> int:
             "another --init_from, or none."
         )
     own = method.variables()
-    lent = method.lent_by(other, checkpoints.parts_of(checkpoints.latest_checkpoint(run_dir)))
-    step = checkpoints.restore_parts(run_dir, {their_part: own[own_part] for own_part, their_part in lent.items()})
+    held = checkpoints.folders_of(run_dir)
+    lent = method.lent_by(other, set(held))
+    for folder in sorted({held[their_part] for their_part in lent.values()}):
+        parts = {theirs: own[ours] for ours, theirs in lent.items() if held[theirs] == folder}
+        step = checkpoints.restore_parts(folder, parts)
     for name in own.keys() - lent.keys() - {method.part}:
         if not name.endswith("_optimizer"):
             print(f"{run_dir} lends no {name} that fits: it begins anew")

@@ -17,7 +17,7 @@ from data import demo, painter
 from export import pack
 from export.web import __main__ as web
 from export.web import litert
-from simgan_tf import checkpoints, configs, edit, methods
+from simgan_tf import checkpoints, configs, edit, methods, training
 from simgan_tf.edit import Editor
 from simgan_tf.text import stored
 from simgan_tf.text.tokens import Vocabulary
@@ -109,6 +109,30 @@ def test_values(runs, packed, part):
     }  # fmt: skip
     for name in found.files:
         np.testing.assert_array_equal(found[name], run[name].astype(found[name].dtype))
+
+
+@pytest.mark.parametrize("part", EMA)
+def test_a_training_starts_from_one_packed_for_it(part, runs, packed, tmp_path, capsys):
+    """D lies in a checkpoint of its own, as the run's in float16; without it, it begins anew."""
+    out = str(tmp_path / "both")
+    pack.pack(runs[part], out, for_training=True)
+    assert content(out).keys() == content(packed[part]).keys() | {
+        f"training/{name}" for name in content(packed[part]) if name.startswith("checkpoints/")
+    }
+    assert checkpoints.parts_of(checkpoints.latest_checkpoint(out)) == {part}
+    assert checkpoints.parts_of(checkpoints.latest_checkpoint(os.path.join(out, "training"))) == {"discriminator"}
+    run = tf.train.load_checkpoint(checkpoints.latest_checkpoint(runs[part]))
+    config, _ = configs.load(out)
+    for folder, has in ((out, True), (packed[part], False)):
+        method = methods.build(config, Editor(out).text_encoder, 1)
+        assert training.start_from(folder, method) == STEPS[-1]
+        assert ("lends no discriminator" in capsys.readouterr().out) is not has
+        for ours, theirs in (("generator", part), ("discriminator", "discriminator")):
+            same = []
+            for i, variable in enumerate(method.variables()[ours]):
+                value = run.get_tensor(f"{theirs}/v/{i:04d}{checkpoints.VALUE}")
+                same.append(np.array_equal(variable, value.astype(np.float16) if value.ndim > 1 else value))
+            assert all(same) is (has or ours == "generator")
 
 
 @pytest.mark.parametrize("part", EMA)
@@ -310,7 +334,8 @@ def test_photographs():
     for rows in listed.values():
         assert 6 <= len(rows) <= web.SAMPLES
         assert all(", by " in title and (", CC" in title or ", public domain" in title) for _, title, _ in rows)
-    for model, subject in (("flowers64", "flowers"), ("flowers128", "flowers"), ("birds", "birds")):
+    of = {"flowers64": "flowers", "flowers128": "flowers", "flowers-tagan": "flowers", "birds": "birds"}
+    for model, subject in of.items():
         assert web.choose_samples(None, model) == (listed[subject], web.CREDITS)
     assert web.choose_samples(None, "cars") == (web.drawn_samples(), None)
 

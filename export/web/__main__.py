@@ -190,8 +190,8 @@ def choose_samples(records_dir: str | None, pretrained: str | None) -> tuple[lis
 
 
 def subject_of(pretrained: str | None) -> str:
-    """What a model of this package edits: flowers128 edits flowers."""
-    return (pretrained or "").rstrip("0123456789")
+    """What a model of this package edits: flowers128 and flowers-tagan edit flowers."""
+    return re.split(r"[-0-9]", pretrained or "")[0]
 
 
 def photographs(subject: str) -> list[tuple[str, str, bytes]]:

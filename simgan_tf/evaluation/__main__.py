@@ -201,7 +201,7 @@ def main(argv: list[str]) -> None:
                 size=max(64, config.image_size),
             ),
         }
-        if os.path.exists(os.path.join(values.run_dir, "metrics.jsonl")):  # a packed model has none, and no D
+        if os.path.exists(os.path.join(values.run_dir, "metrics.jsonl")):  # a packed model has none
             sheets["curves"] = figures.curves(values.run_dir)
             if hasattr(editor.method, "attention"):  # each picture by its own caption, and by that of the next
                 texts = [[text, own[(i + 1) % len(own)]] for i, text in enumerate(own[:4])]

@@ -4,7 +4,7 @@ python -m simgan_tf.evaluation.attention --run_dir=runs/tagan --image=flower.jpg
     --text="this flower has red petals with a yellow center" --out=attention.png
 
 For systems whose method has `attention` (tagan), and run directories that still hold their discriminator: a packed
-model has none.
+model has it where it was packed for training too.
 """
 
 import io
@@ -56,14 +56,14 @@ def judge(editor: Any, run_dir: str) -> Any:
     if not hasattr(editor.method, "attention"):
         raise ValueError(f"{run_dir} is a run of {editor.config.method}, which weighs no words; tagan does.")
     method = methods.build(editor.config, editor.text_encoder, 1)
-    parts = {name: each for name, each in method.variables().items() if not name.endswith("_optimizer")}
-    missing = parts.keys() - checkpoints.parts_of(checkpoints.path_of(run_dir, editor.step))
-    if missing:
-        raise ValueError(
-            f"{run_dir} holds no {' and no '.join(sorted(missing))}: it was packed to edit alone. Give the run "
-            "directory that it was packed from."
-        )
-    checkpoints.restore_step(run_dir, parts, editor.step)
+    held = checkpoints.folders_of(run_dir)
+    for name, variables in checkpoints.training_parts(method).items():
+        if name not in held:
+            raise ValueError(
+                f"{run_dir} holds no {name}: it was packed to edit alone. Give the run directory that it was packed "
+                "from, or pack that again with --for_training."
+            )
+        checkpoints.restore_step(held[name], {name: variables}, editor.step)
     return method
 
 
