@@ -1,11 +1,11 @@
 """Images a second of the training pipeline, beside a PyTorch DataLoader doing the same work on the same bytes.
 
-python -m benchmarks.pipeline [--images=FOLDER] [--peer=torch|held]
+python -m benchmarks.pipeline [--images=FOLDER] [--peer=torch]
 
 One JSON line a case. Work, on both sides: encoded pictures -> decode -> shorter side to load_size where it is another
 -> random crop -> mirror half of them -> float32 in [-1, 1], with the embedding and the tokens of a random caption, in
-batches. Ours come out of record files, PyTorch's out of a list; --peer=held is our own pipeline on pictures held in a
-tensor. The sides run in turns, each in processes of its own, and the medians are compared.
+batches. Ours come out of record files, PyTorch's out of a list. The sides run in turns, each in processes of its own,
+and the medians are compared.
 PyTorch is no requirement of the project: pip install torch.
 """
 
@@ -36,7 +36,6 @@ CASES = (  # image_size, load_size, stored shorter side
 CAPTIONS, DIM, LENGTH = 10, 1024, 30
 PEERS = {
     "none": (),
-    "held": ("held in memory",),
     "torch": ("torch, normalised in the worker", "torch, normalised in the main process"),
 }
 
@@ -77,36 +76,17 @@ def encoded(folder: str, count: int, stored: int) -> list[bytes]:
     return (jpegs * -(-count // len(jpegs)))[:count]
 
 
-def ours(
-    jpegs: list[bytes], image_size: int, load_size: int, batch_size: int, seconds: float, held: bool = False
-) -> float:
-    """Images a second of data.pipeline.training_batches, out of record files, or held in memory."""
+def ours(jpegs: list[bytes], image_size: int, load_size: int, batch_size: int, seconds: float) -> float:
+    """Images a second of data.pipeline.training_batches, out of record files."""
     commands.start_tensorflow()
-    import tensorflow as tf
-
     from data import pipeline, records, splits
 
     count = len(jpegs)
-    if held:
-        with tf.device("CPU:0"):
-            images = tf.constant(jpegs)
-        split = splits.Split(
-            keys=[str(i) for i in range(count)],
-            images=images,
-            masks=[b""] * count,
-            colours=[""] * count,
-            class_ids=np.arange(count, dtype=np.int32),
-            captions=[("",) * CAPTIONS] * count,
-            embeddings=None,
-        )
-    else:
-        folder = tempfile.TemporaryDirectory()  # until this process ends
-        examples = (records.Example(jpeg, str(i), i, ("",) * CAPTIONS) for i, jpeg in enumerate(jpegs))
-        part = records.write_split(folder.name, "train", examples, 8)
-        records.write_info(
-            folder.name, {"format_version": records.FORMAT_VERSION, "shards": 8, "splits": {"train": part}}
-        )
-        split = splits.load_split(folder.name, "train")
+    folder = tempfile.TemporaryDirectory()  # until this process ends
+    examples = (records.Example(jpeg, str(i), i, ("",) * CAPTIONS) for i, jpeg in enumerate(jpegs))
+    part = records.write_split(folder.name, "train", examples, 8)
+    records.write_info(folder.name, {"format_version": records.FORMAT_VERSION, "shards": 8, "splits": {"train": part}})
+    split = splits.load_split(folder.name, "train")
     batches = pipeline.training_batches(
         split,
         np.zeros((count * CAPTIONS, DIM), np.float32),
@@ -185,8 +165,8 @@ def main(argv: list[str]) -> None:
         jpegs = [joined[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
         image_size, load_size, _ = map(int, values.case)
         options = (jpegs, image_size, load_size, values.batch_size, values.seconds)
-        if values.side in ("ours", *PEERS["held"]):
-            print(ours(*options, held=values.side != "ours"))
+        if values.side == "ours":
+            print(ours(*options))
         else:
             print(torch_side(*options, late=values.side == PEERS["torch"][1]))
         return

@@ -9,7 +9,7 @@ pictures: seconds from the start of the second process to the end of its first s
 step and after --steps steps, and the pictures a second that the pipeline alone reads, in batches of 64. Memory is what
 Linux calls RssAnon, looked at 100 times a second: what the process holds itself, without the pages of mapped files,
 libraries and the captions' vectors among them, which belong to the page cache; beside it stands the peak with these.
-A table and a plot of all of them follow.
+A table of all of them follows.
 """
 
 import io
@@ -191,25 +191,6 @@ def main(argv: list[str]) -> None:
             f"{line['seconds_to_first_step_second_call']:>16.1f}{line['peak_bytes_second_call'] / 1e9:>10.2f}"
             f"{line['pictures_per_second_second_call']:>12,.0f}"
         )
-    plot(lines, os.path.join(values.work_dir, "scale.png"))
-
-
-def plot(lines: list[dict[str, float]], path: str) -> None:
-    """Three curves over the number of pictures, as a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3), layout="constrained")
-    shown = (("seconds_to_first_step", "s to the first step", 1), ("peak_bytes", "peak of memory, GB", 1e-9),
-             ("pictures_per_second", "pictures read a second", 1))  # fmt: skip
-    for axes, (name, title, unit) in zip(figure.subplots(1, 3), shown, strict=True):
-        for call in ("first", "second"):
-            values = [line[f"{name}_{call}_call"] * unit for line in lines]
-            axes.semilogx([line["pictures"] for line in lines], values, marker="o", label=f"{call} call")
-        axes.set(title=title, xlabel="pictures", ylim=(0, None))
-        axes.legend()
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
-    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 from data import captions, images
 from data.geometry import Box
@@ -27,16 +28,7 @@ def TREE(raw_dir: str, captions_dir: str = "") -> str:
 {texts}/trainvalclasses.txt and testclasses.txt  150 and 50 class folders; not needed with AttnGAN's pickles"""
 
 
-def listing(
-    raw_dir: str,
-    captions_dir: str = "",
-    skip_missing: bool = False,
-    *,
-    train_classes: str = "",
-    test_classes: str = "",
-    test_share: float = 0.0,
-    split_seed: int = 0,
-) -> Listing:
+def listing(raw_dir: str, captions_dir: str = "", skip_missing: bool = False, **rule: Any) -> Listing:
     """Every bird of both splits, in key order, with its captions, and its outline as mask where one was drawn.
 
     Pictures are not opened yet.
@@ -46,7 +38,7 @@ def listing(
 
     raw_dir: the folder that holds CUB_200_2011/, or that folder itself.   captions_dir: "" = text_c10 in raw_dir or
     beside it.   skip_missing: whether pictures without captions, captions without pictures and classes in neither
-    split are left out and listed in `missing`, or refused.   The others: `data.listing.rule_of`.
+    split are left out and listed in `missing`, or refused.   rule: of the split, as `data.listing.rule_of` takes it.
 
     Raises: FileNotFoundError with the expected tree; ValueError naming the file, and the line in it, that is wrong.
     """
@@ -68,17 +60,7 @@ def listing(
     for key in present:  # under whichever ending: .jpg, .JPG, .png
         path = on_disk[entries[key].class_name][key]
         entries[key] = dataclasses.replace(entries[key], image_path=path)
-    return join(
-        entries,
-        present,
-        captions.read(captions_dir, present),
-        captions_dir,
-        skip_missing,
-        train_classes=train_classes,
-        test_classes=test_classes,
-        test_share=test_share,
-        split_seed=split_seed,
-    )
+    return join(entries, present, captions.read(captions_dir, present), captions_dir, skip_missing, **rule)
 
 
 def _root(raw_dir: str) -> str:

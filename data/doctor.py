@@ -209,10 +209,8 @@ def _print_counts(report: Report, dataset: str, listing: Listing, classes: bool)
         sizes = Counter((entry.class_id, entry.class_name or entry.key) for entry in entries)
         each = f"least {min(sizes.values())}, median {statistics.median(sizes.values()):g}, most {max(sizes.values())}"
         expected = f"{published[i]:,}" if published else "-"
-        classes = len({number for number, _ in sizes} - {0}) or "-"
-        report.line(
-            f"{split:<8}{classes:>9}{len(entries):>10,}{listing.captioned[split]:>11,}{expected:>11}   {each}"
-        )
+        count = len({number for number, _ in sizes} - {0}) or "-"
+        report.line(f"{split:<8}{count:>9}{len(entries):>10,}{listing.captioned[split]:>11,}{expected:>11}   {each}")
         if classes:
             for (number, name), count in sorted(sizes.items()):
                 report.line(f"    {number:>5} {name:<40} {count:>6,}")

@@ -4,6 +4,7 @@ import csv
 import glob
 import os
 import re
+from typing import Any
 
 import numpy as np
 
@@ -27,16 +28,7 @@ def TREE(raw_dir: str, captions_dir: str = "") -> str:
 {texts}/trainvalclasses.txt and testclasses.txt  82 and 20 class folders"""
 
 
-def listing(
-    raw_dir: str,
-    captions_dir: str = "",
-    skip_missing: bool = False,
-    *,
-    train_classes: str = "",
-    test_classes: str = "",
-    test_share: float = 0.0,
-    split_seed: int = 0,
-) -> Listing:
+def listing(raw_dir: str, captions_dir: str = "", skip_missing: bool = False, **rule: Any) -> Listing:
     """Every flower of both splits, in key order, with its captions; pictures are not opened yet.
 
     Image number n, label labels[n-1] of imagelabels.mat, folder of the picture where it is a number (train/1/, as on
@@ -47,7 +39,7 @@ def listing(
     anything with train/1/image_06734.jpg.
     captions_dir: "" = text_c10/ in raw_dir or in a folder of it (cvpr2016_flowers/).
     skip_missing: whether pictures without captions, captions without pictures and classes in neither
-    split are left out and listed in `missing`, or refused.   The others: `data.listing.rule_of`.
+    split are left out and listed in `missing`, or refused.   rule: of the split, as `data.listing.rule_of` takes it.
 
     Raises: FileNotFoundError with the expected tree; ValueError naming the file where two sources disagree.
     """
@@ -88,17 +80,7 @@ def listing(
             colour=colours[key] if colours is not None else "",
             class_name=f"class_{label:05d}",
         )
-    return join(
-        entries,
-        set(pictures),
-        caption_set,
-        captions_dir,
-        skip_missing,
-        train_classes=train_classes,
-        test_classes=test_classes,
-        test_share=test_share,
-        split_seed=split_seed,
-    )
+    return join(entries, set(pictures), caption_set, captions_dir, skip_missing, **rule)
 
 
 def _pictures(raw_dir: str) -> dict[str, str]:

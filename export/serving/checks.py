@@ -19,6 +19,7 @@ from export.serving import carrying, deployment, reading
 from simgan_tf.edit import Editor
 from simgan_tf.system.pictures import to_pixels
 from simgan_tf.system.quiet import quiet
+from simgan_tf.text.shown import is_known
 
 LEVEL = 2 / 255  # between two neighbouring pixel values, on the scale of [-1, 1]
 # Largest and mean difference from the live float32 model: of the edit's values, and of the PNGs' pixels. Measured:
@@ -69,7 +70,7 @@ def check(directory: str, editor: Editor, inputs: parity.Cases, compute: str = "
 
 def accepted(editor: Editor, inputs: parity.Cases) -> parity.Cases:
     """The inputs whose sentence is not refused. Raises: ValueError where none is left."""
-    rows = [i for i, text in enumerate(inputs.text) if deployment.is_known(editor, text)]
+    rows = [i for i, text in enumerate(inputs.text) if is_known(text, editor.text_encoder)]
     if not rows:
         raise ValueError(f"the text encoder knows no word of {inputs.text[0]!r}, nor of the check's other sentences")
     parts = {name: getattr(inputs, name)[rows] for name in ("image", "noise", "edited")}

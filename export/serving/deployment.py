@@ -9,6 +9,7 @@ from export import parity, saved_model
 from export.serving import client, reading
 from simgan_tf.edit import Editor
 from simgan_tf.system import files
+from simgan_tf.text.shown import is_known
 
 MODEL = client.MODEL
 WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
@@ -106,14 +107,5 @@ def write_warmup(editor: Editor, directory: str) -> None:
 
 def known_sentence(editor: Editor) -> str:
     """A sentence that the run's text encoder does not refuse: of its sample sheet, or a single known word."""
-    known = [text for text in editor.config.sentences if is_known(editor, text)]
+    known = [text for text in editor.config.sentences if is_known(text, editor.text_encoder)]
     return known[0] if known else editor.text_encoder.vocabulary.words[0]
-
-
-def is_known(editor: Editor, text: str) -> bool:
-    """Whether the run's text encoder takes `text`."""
-    try:
-        editor.text_encoder.check(text)
-    except ValueError:
-        return False
-    return True

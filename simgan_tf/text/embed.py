@@ -15,6 +15,7 @@ from absl import flags
 
 from data import records
 from simgan_tf.system import commands, files
+from simgan_tf.text.shown import is_known
 
 if TYPE_CHECKING:
     from simgan_tf.text import encoders
@@ -40,7 +41,7 @@ def embed(records_dir: str, encoder: "encoders.TextEncoder") -> tuple[dict[str, 
         nonlocal squares, numbers
         texts = _captions(records_dir, split, info)
         vectors = _encode(encoder, list(texts), f"{split} captions")
-        unknown.extend(text for text in texts if not _known(encoder, text))
+        unknown.extend(text for text in texts if not is_known(text, encoder))
         for example in examples:
             rows = vectors[[texts[caption] for caption in example.captions]]  # [captions, D]
             squares += float(np.einsum("nd,nd->", rows, rows, dtype=np.float64))
@@ -116,14 +117,6 @@ def _encode(encoder: "encoders.TextEncoder", texts: list[str], title: str) -> np
                                  f"{texts[wrong[0]]!r}; its weights are damaged, load it anew.")  # fmt: skip
             bar.update(len(rows))
     return vectors
-
-
-def _known(encoder: "encoders.TextEncoder", text: str) -> bool:
-    try:
-        encoder.check(text)
-    except ValueError:
-        return False
-    return True
 
 
 def define_flags() -> None:
