@@ -14,6 +14,7 @@ from PIL import Image
 
 from data import images
 from data.names import PICTURE_ENDINGS
+from simgan_tf.system import commands
 
 SMALL = 64  # pixels of the shorter side, below which even the smallest models see an enlarged picture
 LARGE = 12_000_000  # pixels, above which the decoder holds up training
@@ -127,7 +128,8 @@ def _inspect_chunk(paths: Sequence[str], boxes: Sequence[images.Box | None]) -> 
     except (ValueError, OSError) as error:
         if len(paths) > 1:
             return [fact for path, box in zip(paths, boxes, strict=True) for fact in _inspect_chunk([path], [box])]
-        return [Facts(paths[0], refusal=str(error))]
+        missing = isinstance(error, FileNotFoundError)
+        return [Facts(paths[0], refusal=f"No {paths[0]!r}; add it." if missing else commands.in_words(error))]
     all_facts = []
     for path in paths:
         with open(path, "rb") as file:

@@ -622,6 +622,14 @@ def links_that_go_round(raw):
     return expect(names)
 
 
+@refused(r"1 damaged \(first: No '\S+/b/p1\.png'.*; add it\.\)")
+def a_link_to_nothing(raw):
+    names = draw(raw, *classes())
+    (raw / "b" / "p1.png").unlink()
+    (raw / "b" / "p1.png").symlink_to(raw / "gone.png")
+    table(raw, rows(names))
+
+
 @builds()
 def endings_of_all_kinds(raw):
     names = draw(raw, "a/0.JFIF", "a/1.webp", "b/2.tif", "b/3.BMP", "c/4.jpeg", "c/5.Png")
