@@ -793,3 +793,27 @@ def test_parquet_needs_pyarrow(tmp_path):
     (tmp_path / "metadata.parquet").write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"metadata\.parquet is a Parquet table; pip install pyarrow"):
         build.build("folder", str(tmp_path), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_parquet(tmp_path, several):
+    """As Hugging Face writes it: a row a picture, its caption a string or a list of them."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed; only tables in Parquet need it")
+    from pyarrow import parquet
+
+    names = draw(tmp_path / "raw", *classes())
+    captions = [[flower(i), f"petals of {i}"] if several else flower(i) for i in range(len(names))]
+    parquet.write_table(pyarrow.table({"file_name": names, "text": captions}), tmp_path / "raw" / "metadata.parquet")
+    assert examine(tmp_path / "raw", {}) == []
+    build.build("folder", str(tmp_path / "raw"), str(tmp_path / "out"), shards=1)
+    found = {e.key: e.captions for split in records.SPLITS for e in records.read_examples(str(tmp_path / "out"), split)}
+    assert found == {name[:-4]: tuple(c) if several else (c,) for name, c in zip(names, captions, strict=True)}
+
+
+def test_a_damaged_parquet(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed; only tables in Parquet need it")
+    draw(tmp_path / "raw", *classes())
+    (tmp_path / "raw" / "metadata.parquet").write_bytes(b"PAR1" + bytes(40) + b"PAR1")
+    with pytest.raises((ValueError, OSError)) as caught:
+        build.build("folder", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert "metadata.parquet" in (line := commands.in_words(caught.value)) and "\n" not in line
