@@ -1,7 +1,7 @@
 """phi as Reed et al. 2016 made it, the encoder of the StackGAN line: characters, convolutions, a recurrent network."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +28,7 @@ SHAPES = {  # of the arrays, by recurrence; A characters, F1 F2 C channels, D nu
 }  # fmt: skip
 
 
-class CharCnnRnn:
+class CharCnnRnn(tokens_lib.Phi):
     """phi(t) = phi_scale * (V mean_i(h_i) + d), h_1 .. h_n the states of a recurrent network over pooled convolutions.
 
     A sentence is 201 characters, each a row of 70 with a single 1, or of zeros for padding and unknown ones.
@@ -46,7 +46,7 @@ class CharCnnRnn:
     """
 
     kind = "char_cnn_rnn"
-    colours: dict[str, float] = {}  # what a released encoder was trained on is not at hand
+    trim = False  # its convolutions see all places, padding too
     length = LENGTH
 
     def __init__(
@@ -100,26 +100,6 @@ class CharCnnRnn:
         update, reset = (tf.sigmoid(a + b) for a, b in zip((update, reset), tf.split(gates, 2, axis=1), strict=True))
         candidate = tf.tanh(candidate + tf.matmul(reset * state, weight["state_kernel"]) + weight["state_bias"])
         return update * candidate + (1.0 - update) * state
-
-    def tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Ids [n, 201] int32 of n sentences: places in the alphabet from 1, 0 for unknown characters and padding."""
-        return self.vocabulary.batch(texts, self.length)
-
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of n sentences."""
-        return self.encode_tokens(self.tokens(texts), batch_size)
-
-    def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of tokens [n, 201] int32. Equal rows are computed once."""
-        return tokens_lib.encode_rows(self._embed, tokens, self.dim, batch_size, trim=False)
-
-    def check(self, text: str) -> None:
-        """Raises: ValueError for a text of which nothing would reach phi."""
-        self.vocabulary.check(text)
-
-    def unknown_words(self, text: str) -> list[str]:
-        """Characters of `text` that are not in the alphabet, each once, in order."""
-        return self.vocabulary.unknown_words(text)
 
     @property
     def fingerprint(self) -> str:

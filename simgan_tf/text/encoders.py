@@ -1,62 +1,9 @@
-"""What every text encoder can do, and one way to load any of them, a trained one or a released file.
-Each kind has a module of its own."""
+"""One way to load any text encoder, a trained one or a released file. What each can do stands in tokens.Phi."""
 
 import os
-from collections.abc import Sequence
-from typing import Protocol
-
-import numpy as np
-import tensorflow as tf
 
 from simgan_tf.text import char_cnn_rnn, kiros, stored, vse
-from simgan_tf.text.released_tokens import Characters, Dictionary
-from simgan_tf.text.tokens import Vocabulary
-
-
-class TextEncoder(Protocol):
-    """phi: sentences -> vectors. vse.TextEncoder, kiros.Kiros and char_cnn_rnn.CharCnnRnn are such encoders."""
-
-    kind: str  # "vse", "kiros" or "char_cnn_rnn"; stands in encoder.json
-    name: str  # for people: of the file or training it comes from
-    dim: int  # D, numbers a sentence
-    length: int  # T, ids that are kept of a sentence
-    phi_scale: float  # factor on the network's output, applied in all that is returned
-    colours: dict[str, float]  # share of its training captions that has each colour, see notes.py; {} = not counted
-    vocabulary: Vocabulary | Dictionary | Characters  # how a sentence becomes ids, in Python and in a graph
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """All raw variables that `embed` reads, for an export."""
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of all that decides what `encode` gives."""
-
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of n sentences."""
-
-    def tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Ids [n, length] int32 of n sentences, 0 = padding."""
-
-    def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of ids [n, length] int32."""
-
-    def embed(self, tokens: tf.Tensor) -> tf.Tensor:
-        """phi [B, dim] float32 of ids [B, length] int32, as TensorFlow ops."""
-
-    # Only of the kinds that read words, "vse" and "kiros":
-    def word_vectors(self, tokens: tf.Tensor) -> tf.Tensor:
-        """The vectors [B, T, E] float32 that phi takes ids [B, T] for, rows of the first of `variables`."""
-
-    def check(self, text: str) -> None:
-        """Raises: ValueError for a text of which nothing would reach phi."""
-
-    def unknown_words(self, text: str) -> list[str]:
-        """What of `text` phi does not know, each once, in order."""
-
-    def save(self, directory: str) -> None:
-        """Writes the folder that `load` reads, complete or not at all."""
-
+from simgan_tf.text.tokens import Phi as TextEncoder
 
 KINDS = {"vse": vse.TextEncoder, "kiros": kiros.Kiros, "char_cnn_rnn": char_cnn_rnn.CharCnnRnn}
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -32,7 +32,7 @@ LENGTH = 101  # ids of a sentence, the end included; the released models saw sen
 TINY = 1e-30  # under the root of a length, so that a vector of zeros stays zeros
 
 
-class Kiros:
+class Kiros(tokens_lib.Phi):
     """phi(t) = phi_scale * h / ||h||, h the last state of a GRU over the words and an end of sentence, or their sum.
 
         [r, u] = sigmoid(x W + b + h U);   g = tanh(r * (h Ux) + x Wx + bx);   h' = u * h + (1 - u) * g
@@ -50,7 +50,6 @@ class Kiros:
     """
 
     kind = "kiros"
-    colours: dict[str, float] = {}  # what a released encoder was trained on is not at hand
 
     def __init__(
         self,
@@ -99,26 +98,6 @@ class Kiros:
     def word_vectors(self, tokens: tf.Tensor) -> tf.Tensor:
         """The vectors [B, T, E] float32 that phi takes ids [B, T] for, rows of the first of `variables`."""
         return tf.gather(self.words, tf.maximum(tokens - 1, 0))  # ids are rows + 1, 0 being padding
-
-    def tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Ids [n, length] int32 of n sentences: 0 padding, 1 end, 2 unknown, 3 on the dictionary's words."""
-        return self.vocabulary.batch(texts, self.length)
-
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of n sentences."""
-        return self.encode_tokens(self.tokens(texts), batch_size)
-
-    def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of tokens [n, T] int32. Equal rows are computed once, short ones together."""
-        return tokens_lib.encode_rows(self._embed, tokens, self.dim, batch_size)
-
-    def check(self, text: str) -> None:
-        """Raises: ValueError for a text of which nothing would reach phi."""
-        self.vocabulary.check(text)
-
-    def unknown_words(self, text: str) -> list[str]:
-        """Words of `text` that enter as the unknown one, each once, in order."""
-        return self.vocabulary.unknown_words(text)
 
     @property
     def fingerprint(self) -> str:

@@ -54,6 +54,43 @@ def encode_rows(
     return vectors[inverse.reshape(-1)]
 
 
+class Phi:
+    """A text encoder: sentences -> ids -> vectors. vse.TextEncoder, kiros.Kiros and char_cnn_rnn.CharCnnRnn are such.
+
+    kind: "vse", "kiros" or "char_cnn_rnn"; stands in encoder.json.   name: for people, of its file or training.
+    dim (D): numbers a sentence.   length (T): ids that are kept of one.   vocabulary: how a sentence becomes ids.
+    phi_scale: factor on the network's output, applied in all that is returned.
+    colours: share of its training captions that has each colour, see notes.py; {} = not counted.
+    variables: all raw variables that `embed` reads.   fingerprint: sha256 of all that decides what `encode` gives.
+    embed(tokens [B, T] int32): phi [B, D] float32, as TensorFlow ops; `_embed` is its tf.function.
+    word_vectors(tokens): of "vse" and "kiros" alone, the vectors [B, T, E] that phi takes ids for, rows of the first of
+    `variables`.   save(directory): writes the folder that `encoders.load` reads, complete or not at all.
+    """
+
+    trim = True  # whether padding that all rows of a batch have may go
+    colours: dict[str, float] = {}  # what a released encoder was trained on is not at hand
+
+    def tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """Ids [n, T] int32 of n sentences, 0 = padding."""
+        return self.vocabulary.batch(texts, self.length)
+
+    def encode(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """phi [n, D] float32 of n sentences."""
+        return self.encode_tokens(self.tokens(texts), batch_size)
+
+    def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
+        """phi [n, D] float32 of ids [n, T] int32. Equal rows are computed once, short ones together."""
+        return encode_rows(self._embed, tokens, self.dim, batch_size, self.trim)
+
+    def check(self, text: str) -> None:
+        """Raises: ValueError for a text of which nothing would reach phi."""
+        self.vocabulary.check(text)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """What of `text` phi does not know, each once, in order."""
+        return self.vocabulary.unknown_words(text)
+
+
 class Vocabulary:
     """The known words and their ids: 0 "<pad>", 1 "<unk>", then `words` from 2 on."""
 

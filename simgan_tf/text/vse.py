@@ -1,7 +1,6 @@
 """phi, the sentence encoder, with the image tower, the loss and the measure it is trained by."""
 
 import os
-from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -20,7 +19,7 @@ REDUCTIONS, IMAGE_SIDES = ("mean", "sum"), ("normalised", "raw")
 BLOCK = 256  # images that `retrieval` compares with all sentences at a time, which bounds its memory
 
 
-class TextEncoder:
+class TextEncoder(tokens_lib.Phi):
     """phi(t): the last state of a GRU over learned word vectors, or those vectors' mean, times `phi_scale`.
 
     architecture "gru":
@@ -109,26 +108,6 @@ class TextEncoder:
     def word_vectors(self, tokens: tf.Tensor) -> tf.Tensor:
         """The vectors [B, T, word_dim] float32 that phi takes ids [B, T] for, rows of the first of `variables`."""
         return self.embedding(tokens)
-
-    def tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """Ids [n, length] int32 of n sentences, 0 = padding."""
-        return self.vocabulary.batch(texts, self.length)
-
-    def encode(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of n sentences; unknown words enter as "<unk>"."""
-        return self.encode_tokens(self.tokens(texts), batch_size)
-
-    def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """phi [n, dim] float32 of tokens [n, T] int32. Equal rows are computed once, short ones together."""
-        return tokens_lib.encode_rows(self._embed, tokens, self.dim, batch_size)
-
-    def check(self, text: str) -> None:
-        """Raises: ValueError for a text of which nothing would reach phi."""
-        self.vocabulary.check(text)
-
-    def unknown_words(self, text: str) -> list[str]:
-        """Words of `text` that enter as "<unk>", each once, in order."""
-        return self.vocabulary.unknown_words(text)
 
     def save(self, directory: str) -> None:
         """Writes encoder.json, vocabulary.txt and weights.npz, which are all that `load` needs.
