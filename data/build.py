@@ -384,7 +384,6 @@ def define_flags() -> None:
     """Flags of `python -m data.build`."""
     flags.DEFINE_enum("dataset", None, list(DATASETS), "Layout of the raw files, see above.", required=True)
     flags.DEFINE_string("raw_dir", None, "Folder of the raw set, see above.", required=True)
-    flags.DEFINE_string("captions_dir", "", "Folder or file of the captions; default: in raw_dir.")
     flags.DEFINE_string("out_dir", None, "Folder to make: the record files and dataset.json.", required=True)
     flags.DEFINE_string(
         "embeddings", "", "Ready embeddings of the captions: StackGAN's folder with train/ and test/, a folder of .t7 "
@@ -405,10 +404,6 @@ def define_flags() -> None:
         "check", "pixels", CHECKS, "headers: judge JPEGs by their header and end alone, two to three times as fast for "
         "large pictures; damage in between then shows up in training.",
     )  # fmt: skip
-    flags.DEFINE_string("train_classes", "", "File with the training classes, one class folder a line.")
-    flags.DEFINE_string("test_classes", "", "File with the test classes, one class folder a line.")
-    flags.DEFINE_float("test_share", 0, "Draw this share of the classes for testing, without lists; folder: 0 = 0.1.")
-    flags.DEFINE_integer("split_seed", 0, "Of the draw of --test_share: another seed, other test classes.")
     define_shared_flags()
     flags.DEFINE_integer("workers", 0, "Threads that check the pictures; 0 = one a core.", lower_bound=0)
     sandbox.define_flag()
@@ -419,9 +414,18 @@ def define_flags() -> None:
     flags.DEFINE_string("part", "", "Build part K of N alone, such as 2/8, into OUT_DIR.parts/; see above.")
 
 
+SHARED = ("captions_dir", "crop", "train_classes", "test_classes", "test_share", "split_seed", "skip_missing",
+          "skip_damaged")  # fmt: skip
+
+
 def define_shared_flags() -> None:
-    """Flags of data.build and of data.doctor: how somebody's own folders are understood, and what may be left out."""
+    """Flags of data.build and of data.doctor: captions, splits, how folders are understood, what may be left out."""
     either = ["yes", "no"]
+    flags.DEFINE_string("captions_dir", "", "Folder or file of the captions; default: in raw_dir.")
+    flags.DEFINE_string("train_classes", "", "File with the training classes, one class folder a line.")
+    flags.DEFINE_string("test_classes", "", "File with the test classes, one class folder a line.")
+    flags.DEFINE_float("test_share", 0, "Draw this share of the classes for testing, without lists; folder: 0 = 0.1.")
+    flags.DEFINE_integer("split_seed", 0, "Of the draw of --test_share: another seed, other test classes.")
     flags.DEFINE_enum("split_folders", "yes", either, "folder: whether folders called train, val, test are splits.")
     flags.DEFINE_enum("class_folders", "yes", either, "folder: whether the folders of the pictures are classes.")
     flags.DEFINE_bool("skip_missing", False, "Leave out pictures without captions, and captions without pictures.")
@@ -444,27 +448,12 @@ def main(argv: list[str]) -> None:
         if not re.fullmatch(r"[0-9]{1,6}/[0-9]{1,6}", values.part):
             raise ValueError(f"part={values.part!r} must be K/N, such as 2/8.")
         part = tuple(map(int, values.part.split("/")))
+    command = shlex.join(["python", "-m", "data.build", *sys.argv[1:]])
+    taken = {name: getattr(values, name) for name in (*SHARED, "shards", "workers", "stored_size", "check")}
     info, written = build(
-        values.dataset,
-        values.raw_dir,
-        values.out_dir,
-        captions_dir=values.captions_dir,
-        shards=values.shards,
-        skip_missing=values.skip_missing,
-        workers=values.workers,
-        command=shlex.join(["python", "-m", "data.build", *sys.argv[1:]]),
-        embeddings_path=values.embeddings,
-        crop=values.crop,
-        stored_size=values.stored_size,
-        check=values.check,
-        part=part,
-        train_classes=values.train_classes,
-        test_classes=values.test_classes,
-        test_share=values.test_share,
-        split_seed=values.split_seed,
-        skip_damaged=values.skip_damaged,
-        **folder_rule(),
-    )
+        values.dataset, values.raw_dir, values.out_dir, command=command, embeddings_path=values.embeddings, part=part,
+        **taken, **folder_rule(),
+    )  # fmt: skip
     if part:
         print(f"{values.out_dir}.parts: {info['parts']} of {info['shards']} shards are whole")
         print("next: the other parts; then the same command without --part joins and checks them")

@@ -311,13 +311,8 @@ def define_flags() -> None:
     """Flags of `python -m data.doctor`."""
     flags.DEFINE_enum("dataset", None, list(build.DATASETS), "Layout of the raw files, see data.build --help.")
     flags.DEFINE_string("raw_dir", None, "Folder of the raw set.")
-    flags.DEFINE_string("captions_dir", "", "Folder or file of the captions; default: in raw_dir.")
     flags.DEFINE_string("embeddings", "", "Ready embeddings of the captions to check as well.")
     flags.DEFINE_enum("crop", "none", build.CROPS, "box, frames: check the bounding boxes as well.")
-    flags.DEFINE_string("train_classes", "", "File with the training classes, one class folder a line.")
-    flags.DEFINE_string("test_classes", "", "File with the test classes, likewise.")
-    flags.DEFINE_float("test_share", 0, "Draw this share of the classes for testing instead.")
-    flags.DEFINE_integer("split_seed", 0, "Of that draw.")
     build.define_shared_flags()
     flags.DEFINE_bool("classes", False, "Print the number of pictures of every class.")
     flags.DEFINE_integer("workers", 0, "Threads that look at the pictures; 0 = one a core.", lower_bound=0)
@@ -336,9 +331,7 @@ def main(argv: list[str]) -> None:
         run = f"python -m simgan_tf.text.train --records_dir={shlex.quote(values.records_dir)} --run_dir=..."
         lines = [f"next: {report.problems[0] if report.problems else run}"]
     else:
-        names = ("captions_dir", "crop", "train_classes", "test_classes", "test_share", "split_seed", "skip_missing",
-                 "skip_damaged")  # fmt: skip
-        options = {name: getattr(values, name) for name in names}
+        options = {name: getattr(values, name) for name in build.SHARED}
         flag = check_raw(
             report, values.dataset, values.raw_dir, embeddings_path=values.embeddings, classes=values.classes,
             workers=values.workers, **options, **build.folder_rule(),

@@ -34,8 +34,8 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("step", None, "Checkpoint to take; default the newest.", lower_bound=0)
     flags.DEFINE_bool(
-        "for_training", False, "Also keep, in training/, the networks that only train, such as a discriminator: "
-        "--init_from finds them there, and what one that weighs words listens to can be drawn.",
+        "for_training", False, "Also keep, in training/, the networks that only train, such as a discriminator, where "
+        "--init_from finds them, and simgan_tf.evaluation.attention those of TAGAN.",
     )  # fmt: skip
 
 

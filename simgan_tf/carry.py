@@ -12,8 +12,8 @@ EPSILON = 1e-3  # of a channel's variance in [-1, 1]: what varies less (4 of 255
 GAIN = 2.0  # most by which the fitted contrast of a window is raised, or lowered, to stay what it was
 GAIN_OF_ALL = 1.25  # and after that the contrast of the whole picture's finest detail
 EVEN = 1e-9  # mean square, in [-1, 1], of detail too small to be one
-REST = 0.5  # of what the rules leave of the edit, given back in its smooth part; all of it would bring fringes back,
-FAR = 0.06  # and is given where they leave this much or more of it: mean absolute difference, in [-1, 1]
+REST = 0.5  # least share of what the rules leave of the edit that is given back, smoothed; more brings fringes back
+FAR = 0.06  # mean absolute rest, in [-1, 1], from which all of it is given back; below it in proportion
 LEAST = 8  # pixels, of a side of a box, as of any picture
 FEATHER = 1 / 8  # of a box's shorter side, along which an edited part fades into its photograph
 

@@ -116,21 +116,23 @@ def parts_of(path: str) -> set[str]:
 
 
 def training_parts(method: Any) -> Parts:
-    """The networks of a method made to train that its edits do without."""
+    """The networks of a method made to train that its edits do without; see `variables` of the methods' contract."""
+    editing = {method.part, method.part.removesuffix("_ema")}
     return {
         name: variables for name, variables in method.variables().items()
-        if not name.endswith("_optimizer") and not method.part.startswith(name)  # generator of generator_ema
+        if name not in editing and not name.endswith("_optimizer")
     }  # fmt: skip
 
 
-def folders_of(run_dir: str) -> dict[str, str]:
-    """The folder of each part that the newest checkpoint holds: run_dir, or the TRAINING of a packed model.
+def folders_of(run_dir: str, step: int | None = None) -> dict[str, str]:
+    """{part: folder} of the checkpoint of `step`, None = the newest: run_dir, and a packed model's TRAINING.
 
-    Raises: FileNotFoundError where there is no checkpoint; ValueError where it is damaged.
+    Raises: FileNotFoundError where there is no checkpoint; ValueError where one is damaged.
     """
     latest_checkpoint(run_dir)
     folders = [folder for folder in (run_dir, os.path.join(run_dir, TRAINING)) if steps(folder)]
-    return {part: folder for folder in folders for part in parts_of(latest_checkpoint(folder))}
+    paths = {folder: latest_checkpoint(folder) if step is None else path_of(folder, step) for folder in folders}
+    return {part: folder for folder, path in paths.items() for part in parts_of(path)}
 
 
 def last_before(run_dir: str, step: int) -> str:

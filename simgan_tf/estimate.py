@@ -105,7 +105,7 @@ def report(
     differing = configs.differences(config, preset)
     lines = [f"--preset={preset_name}, resolved; * marks what differs from the preset:"]
     for name, value in configs.as_json(config).items():
-        text = f"  {name:<24}{value!r}"
+        text = f"  {name + ' ':<20}{value!r}"
         if name in differing:
             text = f"* {text[2:]}   (preset: {differing[name][1]!r})"
         lines.append(text)

@@ -105,8 +105,8 @@ def start_from(run_dir: str, method: Any) -> int:
     own = method.variables()
     held = checkpoints.folders_of(run_dir)
     lent = method.lent_by(other, set(held))
-    for folder in sorted({held[their_part] for their_part in lent.values()}):
-        parts = {theirs: own[ours] for ours, theirs in lent.items() if held[theirs] == folder}
+    for folder in sorted({run_dir, *held.values()}):  # what lies nowhere is asked of run_dir, which says so
+        parts = {theirs: own[ours] for ours, theirs in lent.items() if held.get(theirs, run_dir) == folder}
         step = checkpoints.restore_parts(folder, parts)
     for name in own.keys() - lent.keys() - {method.part}:
         if not name.endswith("_optimizer"):

@@ -92,8 +92,8 @@ def slowly(small, edited):
     slope, and the offset has none. Then the slopes are scaled so that the window's contrast, the root of its new
     variance over its old one (EPSILON a channel as the variance of noise in both), is 1 if twice or half does. Then all
     of them again, by 1.25 at most, so that what a mean of 3x3 takes from the small picture is as strong as before;
-    then half of what a mean of 3x3 finds still missing of the edit is added: the more of it the farther the maps miss
-    the edit from 0.03 of an error on, all of it from 0.06 on."""
+    then a share of what a mean of 3x3 finds still missing of the edit is added: half of it while the mean absolute
+    error in [-1, 1] is below 0.03, all of it from 0.06 on, in proportion between."""
     h, w = small.shape[:2]
 
     def window(array, row, column, radius):
@@ -332,7 +332,34 @@ def test_in_the_graph_over_several_bands_and_sizes_in_one_trace():
     assert in_graph.experimental_get_tracing_count() == 1
 
 
+def of_pixels(small, edited):
+    """Maps of carry.fit as graph and page have them, of pixels 0 to 255: nine slopes and three offsets, [h, w, 12]."""
+    maps = carry.fit(small, edited)
+    offsets = 127.5 * (maps[..., 3, :] - maps[..., :3, :].sum(axis=-2))
+    return np.concatenate([maps[..., :3, :].reshape(*maps.shape[:2], 9), offsets], axis=-1)
+
+
+AMOUNTS = [1, 0.06, 0.02]  # all of what the rules miss is given back, about 0.6 of it, half of it
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_maps_of_the_graph(amount):
+    _, small, edited = drawn((1, 1, 7, 10))
+    edited = small + np.float32(amount) * (edited - small)
+    found = np.moveaxis(carrying.fit(tf.constant(small), tf.constant(edited)).numpy(), 0, -1)
+    np.testing.assert_allclose(found, of_pixels(small, edited), atol=1e-3 * amount)
+
+
 # ---- JavaScript ----
+
+
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_maps_of_the_page(amount):
+    _, small, edited = drawn((1, 1, 7, 10))
+    edited = small + np.float32(amount) * (edited - small)
+    value = {"small": small.ravel().tolist(), "edited": edited.ravel().tolist()}
+    found = node("answer = Array.from(carry.fit(value.small, value.edited, 10, 7).maps);", value)
+    np.testing.assert_allclose(np.reshape(found, [7, 10, 12]), of_pixels(small, edited), atol=1e-3 * amount)
 
 
 @pytest.mark.parametrize(("name", "flat"), [(name, ()) for name in SIZES if name != "long"] + [("usual", (0, 1, 2))])

@@ -160,6 +160,28 @@ def test_a_run_starts_from_its_networks(run_dir):
             np.testing.assert_array_equal(variable, there[f"{part}/v/{i:04d}{checkpoints.VALUE}"])
 
 
+def test_networks_that_only_train(name, run_dir):
+    """What a model that is packed for training keeps beside the one that edits; all of them can be lent."""
+    config = configs.load(run_dir)[0]
+    method = methods.build(config, phi(), 1)
+    others = {"tint": {"critic"}, "ccgan": {"backward", "discriminators"}}.get(name, {"discriminator"})
+    assert checkpoints.training_parts(method).keys() == others
+    assert method.lent_by(config, {method.part, *others}).keys() == {method.part.removesuffix("_ema"), *others}
+
+
+def test_a_checkpoint_of_no_such_networks_lends_none(name, tmp_path):
+    """One line where the method's own network must be there."""
+    configs.save(CONFIGS[name], str(tmp_path))
+    checkpoint = checkpoints.checkpoint_of({"stranger": [tf.Variable(1.0)]})
+    checkpoints.save(str(tmp_path), checkpoint, 3, keep=1)
+    method = methods.build(CONFIGS[name], phi(), 1)
+    if name == "tint":  # lends what is there
+        assert training.start_from(str(tmp_path), method) == 3
+        return
+    with pytest.raises(ValueError, match="ckpt-3 holds other networks, .* missing there"):
+        training.start_from(str(tmp_path), method)
+
+
 def test_it_starts_from_no_other_methods_networks(name, run_dir):
     other = "tint" if name == "simgan" else "simgan"
     method = methods.build(CONFIGS[other], phi(), 1)

@@ -201,9 +201,12 @@ def test_again_and_an_older_step(run_dir, tmp_path):
     assert "left out: results-test-9.json, of step 3" in done.stdout
     assert "MB  checkpoints/ckpt-7.data-00000-of-00001" in done.stdout and "MB  in all" in done.stdout
     assert "no card" not in done.stdout and configs.load(str(out))[1]["packed"]["command"].endswith("--out_dir=tiny")
+    run("-m", "export.pack", f"--run_dir={run_dir}", f"--out_dir={out}", "--for_training")
+    assert "training/checkpoints/ckpt-7.index" in content(out)
     (out / "stale.txt").write_text("old")
     pack.pack(run_dir, str(out), step=3)
     found = content(out)
+    assert not any(name.startswith("training/") for name in found)
     assert found["README.md"] == b"# The card\n" and found["sheets/edits.png"] == b"sheet"
     assert "stale.txt" not in found and "checkpoints/ckpt-3.index" in found and "checkpoints/ckpt-7.index" not in found
     assert "results-test-9.json" in found and "results.json" not in found  # those of step 3

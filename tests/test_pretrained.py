@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from data import demo, painter
-from simgan_tf import configs, edit
+from simgan_tf import checkpoints, configs, edit
 
 MODELS = edit.pretrained_names()
-SHIPPED = {"flowers64", "flowers128", "flowers256", "birds"}
+COMPARED = {"flowers-sisgan", "flowers-tagan"}  # with their discriminators
+SHIPPED = {"flowers64", "flowers128", "flowers256", "birds"} | COMPARED
 HEADINGS = {"Data", "Training", "Metrics", "Failures", "Intended use"}
 MOST_BYTES, MOST_IN_ALL = 12_000_000, 20_000_000  # of a file, of a model
 
@@ -22,8 +23,11 @@ def files(name):
     return {path.relative_to(edit.PRETRAINED).as_posix(): path for path in found}
 
 
-def test_both_ship():
+def test_all_ship():
     assert set(MODELS) >= SHIPPED
+    for name in COMPARED:
+        held = checkpoints.folders_of(os.path.join(edit.PRETRAINED, name))
+        assert set(held) == {"generator_ema", "discriminator"}
 
 
 def test_nothing_else_lies_there():

@@ -34,7 +34,7 @@ PRESETS = {
     # weights.
     "ccgan_cub_small": Config(**PAPER | SMALL, cycle_weight=3.0, sentences=BIRD_SENTENCES),
     "ccgan_oxford102_small": Config(**PAPER | SMALL, cycle_weight=3.0),
-    # Reconstruction, for the demo's drawings. Differs: as the small ones; twice the rate, halved every 4 epochs; no
-    # average.
+    # Reconstruction, for the demo's drawings. Differs: as the small ones at half of the generators' width; twice the
+    # rate of SISGAN's paper, halved every 4 epochs; no average.
     "ccgan_demo": Config(**PAPER | SMALL | DEMO, cycle_weight=3.0),
 }  # fmt: skip

@@ -47,7 +47,7 @@ PRESETS = {
     # the average of G's weights.
     "sisgan_cub_small": Config(**PAPER | SMALL, kl_weight=0.1, sentences=BIRD_SENTENCES),
     "sisgan_oxford102_small": Config(**PAPER | SMALL, kl_weight=0.1),
-    # Differs: as the small ones, to learn the demo's drawings in half an hour of two CPU cores; twice the rate, halved
-    # every 4 epochs, because there are few; no average.
+    # Differs: as the small ones at half of G's width, to learn the demo's drawings in half an hour of two CPU cores;
+    # twice the paper's rate, halved every 4 epochs, because there are few; no average.
     "sisgan_demo": Config(**PAPER | SMALL | DEMO, kl_weight=0.1),
 }  # fmt: skip

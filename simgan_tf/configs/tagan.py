@@ -55,14 +55,15 @@ PRESETS = {
     # The same objective for modest hardware. Differs: 3/8 of G's width and half of the others, batch 16, and the steps
     # that some hours of two CPU cores give in place of 600 epochs; text_scale, lambda_1 of 3 and lambda_2 of 10,
     # because with 1, 10 and 2 the demo's G had heard no word and forgotten the picture after 100 steps, and with these
-    # it had not; a tenth of the KL's weight, because at 1 the noise of the code is as wide as the distance of two
-    # colours (as in simgan_demo); and the average of G's weights.
+    # it had not; a tenth of the KL's weight, because at more the noise of the code is as wide as the distance of
+    # two colours (as in simgan_demo); and the average of G's weights.
     "tagan_cub_small": Config(**PAPER | AT_64 | SMALL, sentences=BIRD_SENTENCES),
     "tagan_oxford102_small": Config(**PAPER | AT_64 | SMALL),
     "tagan_cub_128_small": Config(**PAPER | SMALL, sentences=BIRD_SENTENCES),
     "tagan_oxford102_128_small": Config(**PAPER | SMALL),
-    # Differs: as the small ones at a quarter of the widths, to learn the demo's drawings in half an hour of two CPU
-    # cores, and no rotation; twice the rate, halved every 4 epochs, because there are few; no average.
+    # Differs: as the small ones, G at a quarter of the paper's width and the GRUs at an eighth, to learn the demo's
+    # drawings in half an hour of two CPU cores, and no rotation; twice the paper's rate, halved every 4 epochs, because
+    # there are few; no average.
     "tagan_demo": Config(
         **PAPER | AT_64 | SMALL | dict(
             rotate_degrees=0.0, hidden_size=64, width=16, ema_decay=0.0, learning_rate=4e-4, halve_epochs=4,

@@ -203,9 +203,12 @@ def main(argv: list[str]) -> None:
         }
         if os.path.exists(os.path.join(values.run_dir, "metrics.jsonl")):  # a packed model has none
             sheets["curves"] = figures.curves(values.run_dir)
-            if hasattr(editor.method, "attention"):  # each picture by its own caption, and by that of the next
-                texts = [[text, own[(i + 1) % len(own)]] for i, text in enumerate(own[:4])]
+        if hasattr(editor.method, "attention"):  # each picture by its own caption, and by that of the next
+            texts = [[text, own[(i + 1) % len(own)]] for i, text in enumerate(own[:4])]
+            try:
                 sheets["attention"] = attention.sheet(attention.judge(editor, values.run_dir), first[:4], texts)
+            except ValueError as error:  # of a model that was packed to edit alone
+                print(f"attention is not drawn: {error}")
         folder = os.path.join(values.run_dir, "figures" + ("" if values.step is None else f"-step{values.step}"))
         for name, sheet in sheets.items():
             save_image(sheet, os.path.join(folder, f"{name}.png"))

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
 
 
 def judge(editor: Any, run_dir: str) -> Any:
-    """The editor's method, with the networks that judge edits in training filled too.
+    """A method like the editor's, of which only the networks that train alone are filled: it judges and does not edit.
 
     Raises: ValueError for a method that has no attention, or a checkpoint without those networks.
     """
@@ -56,7 +56,7 @@ def judge(editor: Any, run_dir: str) -> Any:
     if not hasattr(editor.method, "attention"):
         raise ValueError(f"{run_dir} is a run of {editor.config.method}, which weighs no words; tagan does.")
     method = methods.build(editor.config, editor.text_encoder, 1)
-    held = checkpoints.folders_of(run_dir)
+    held = checkpoints.folders_of(run_dir, editor.step)
     for name, variables in checkpoints.training_parts(method).items():
         if name not in held:
             raise ValueError(

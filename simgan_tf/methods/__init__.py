@@ -37,7 +37,8 @@ What it does:
                                          g_... of G, their totals d_loss and g_loss, source_correlation where it edits,
                                          and what ends in _norm where measure
     average(step), restart_average()     once after each step; once after weights came from elsewhere
-    variables()                          {part: [tf.Variable]}: all that a checkpoint holds
+    variables()                          {part: [tf.Variable]}: all that a checkpoint holds; an optimizer's name ends in
+                                         _optimizer, an averaged network's is the trained one's and _ema
     embed_variables()                    those that `embed` reads, as raw variables; `edit` reads those of `network`
     lent_by(other, parts)                {own part: its part}: what a run of the configuration `other`, whose checkpoint
                                          has `parts`, may fill before the first step; optimizers are not lent

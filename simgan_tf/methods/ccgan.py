@@ -196,7 +196,7 @@ class CCGAN:
         return list(self.text_encoder.variables)
 
     def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
-        """Both generators, of any size (of a packed model the averaged one alone); discriminators of the same size."""
+        """Both generators, of any size (of a model packed to edit, the averaged one alone); D's of the same size."""
         lent = {"forward": "forward" if "forward" in parts else "forward_ema"}
         lent |= {"backward": "backward"} if "backward" in parts else {}
         if "discriminators" in parts and other.image_size == self.config.image_size:

@@ -165,7 +165,8 @@ def statistics(**scores: tf.Tensor) -> dict[str, tf.Tensor]:
 def lent_networks(config: Base, other: Base, parts: set[str]) -> dict[str, str]:
     """`lent_by` of a method of one G, of any size, since it is convolutions (the averaged one of a packed model, which
     has no other), and one D, of the same size."""
-    lent = {"generator": next(name for name in ("generator", "generator_ema") if name in parts)}
+    packed = "generator_ema" in parts and "generator" not in parts
+    lent = {"generator": "generator_ema" if packed else "generator"}
     if "discriminator" in parts and other.image_size == config.image_size:
         lent["discriminator"] = "discriminator"
     return lent
