@@ -138,13 +138,20 @@ def test_same_pngs_by_every_loader(directory, editor, session):
         wanted = live(editor, data[i], editor.text_encoder.encode(TEXTS)[i], noise)
         found, jpeg = Image.open(io.BytesIO(by_session[i])), data[i].startswith(b"\xff\xd8")
         assert found.format == ("JPEG" if jpeg else "PNG")
-        if jpeg:
+        if jpeg:  # its pixels as a PNG too, since a level more or less before may become 20 behind a JPEG
             assert found.quantization == Image.open(io.BytesIO(data[i])).quantization
-            buffer = io.BytesIO()
-            Image.fromarray(wanted).save(buffer, "JPEG", quality=75, subsampling="4:2:0")
+            whole, buffer = io.BytesIO(), io.BytesIO()
+            Image.open(io.BytesIO(data[i])).save(whole, "PNG")
+            one = {"image_bytes": [whole.getvalue()], "text": [TEXTS[i]], "seed": seeds[i : i + 1]}
+            edited = Image.open(io.BytesIO(session.run("serving_default", **one)["image_bytes"].tolist()[0]))
+            assert np.abs(np.asarray(edited).astype(int) - wanted).max() <= 2
+            edited.save(buffer, "JPEG", quality=75, subsampling="4:2:0")
             wanted = np.asarray(Image.open(buffer))
+            # Encoders halve colours each in its own way; lightness they do not halve.
+            light = [np.asarray(picture.convert("L")).astype(int) for picture in (found, Image.open(buffer))]
+            assert np.abs(light[0] - light[1]).max() <= 12
         apart = np.abs(np.asarray(found).astype(int) - wanted)
-        assert apart.max() <= (12 if jpeg else 2) and apart.mean() < 1.5
+        assert (jpeg or apart.max() <= 2) and apart.mean() < 1.5
 
 
 def test_the_colour_profile_comes_back(session):
