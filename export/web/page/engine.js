@@ -72,15 +72,19 @@ async function unpacked(bytes) {
 
 // value: {file, number: a new one}. Gives {width, height, shown: ImageBitmap}. Upright by EXIF and on white, as in Python.
 async function open({ file, number }) {
-  const picture = await createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" })
+  const { orientation, plain } = await parts.lying(file);
+  const picture = await createImageBitmap(plain, { imageOrientation: "from-image", colorSpaceConversion: "none" })
     .catch(() => {
       throw new Error("it is damaged, or of a kind that this browser cannot read; take a JPEG, PNG or WebP");
     });
-  const { width, height } = picture;
+  const [width, height] = orientation < 5 ? [picture.width, picture.height] : [picture.height, picture.width];
   const pen = canvasPen(width, height);
   pen.fillStyle = "white";
   pen.fillRect(0, 0, width, height);
+  pen.imageSmoothingEnabled = false; // a turned pixel is still one pixel
+  pen.setTransform(...parts.upright(orientation, picture.width, picture.height));
   pen.drawImage(picture, 0, 0);
+  pen.resetTransform();
   picture.close();
   const head = new Uint8Array(await file.slice(0, 25).arrayBuffer());
   if (head[0] === 0x89 && head[24] === 16 && isBlack(pen, width, height)) { // a PNG of 16 bits a colour

@@ -311,8 +311,10 @@ async function start() {
   of("facts").textContent = `${site.contract.method} after ${site.contract.step} steps, which sees `
     + `${site.contract.image.size}x${site.contract.image.size} pixels`
     + `${keeps ? "" : " and draws its own square of the picture anew"}; started in ${Math.round(milliseconds)} ms; `
-    + (threads > 1 ? `${threads} threads.` : "1 thread"
-      + (self.crossOriginIsolated ? "." : " (more need the headers COOP and COEP from the server)."));
+    + (threads > 1 ? `${threads} threads` : "1 thread")
+    + (threads === wantedThreads() ? "." : self.crossOriginIsolated
+      ? " (more need a browser with relaxed SIMD, which Firefox 140 is not)."
+      : " (more need the headers COOP and COEP from the server).");
   say("Ready.");
 }
 

@@ -1,5 +1,6 @@
 // What a picture file says beside its pixels. About its colours, put into another file: a canvas keeps the numbers of the
-// pixels, not what they mean, and a photograph of a phone (Display P3) would come back paler. And how coarse a JPEG is.
+// pixels, not what they mean, and a photograph of a phone (Display P3) would come back paler. How coarse a JPEG is. And how
+// a PNG or WebP lies.
 // Knows no page and no canvas.
 
 const SUM_AT_50 = 3688; // of the 64 numbers by which a JPEG of quality 50 divides lightness (ITU-T T.81, table K.1)
@@ -34,6 +35,55 @@ export function quality(bytes) {
   const total = table.subarray(5, 69).reduce((sum, number) => sum + number, 0), share = total / SUM_AT_50;
   const found = total <= 64 ? 100 : share <= 1 ? 100 - 50 * share : 50 / share; // 64 ones: no finer is possible
   return Math.min(Math.max(Math.round(found), 1), 100) / 100;
+}
+
+// How the pixels of a PNG or WebP lie, 1 to 8 as EXIF numbers it, and the file without a word of it: no browser turns a
+// WebP, and Firefox no PNG (140 does not), so whoever draws it has to. Of another file 1 and itself: browsers turn a JPEG.
+export async function lying(file) {
+  const head = new Uint8Array(await file.slice(0, 12).arrayBuffer());
+  const webp = text(head, 0, 4) === "RIFF" && text(head, 8, 12) === "WEBP";
+  if (!isPng(head) && !webp) return { orientation: 1, plain: file };
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  if (webp) {
+    const exif = webpExif(bytes);
+    if (!exif) return { orientation: 1, plain: file };
+    bytes.fill(0x20, exif.at, exif.at + 4); // a name that no reader knows: passed over
+    return { orientation: orientationOf(exif.content), plain: new Blob([bytes]) };
+  }
+  const all = chunks(bytes), exif = all.find((chunk) => text(chunk, 4, 8) === "eXIf");
+  if (!exif) return { orientation: 1, plain: file };
+  const others = all.filter((chunk) => text(chunk, 4, 8) !== "eXIf");
+  return { orientation: orientationOf(exif.subarray(8, -4)), plain: new Blob([bytes.subarray(0, 8), ...others]) };
+}
+
+// The six numbers of canvas' setTransform that draw a width x height picture upright.
+export function upright(orientation, width, height) {
+  return [[1, 0, 0, 1, 0, 0], [-1, 0, 0, 1, width, 0], [-1, 0, 0, -1, width, height], [1, 0, 0, -1, 0, height],
+    [0, 1, 1, 0, 0, 0], [0, 1, -1, 0, height, 0], [0, -1, -1, 0, height, width], [0, -1, 1, 0, 0, width]][orientation - 1];
+}
+
+// EXIF's orientation (tag 0x112 of the first list) of the bytes of its TIFF; 1 where none can be read.
+function orientationOf(bytes) {
+  const tiff = text(bytes, 0, 4) === "Exif" ? bytes.subarray(6) : bytes;
+  const view = new DataView(tiff.buffer, tiff.byteOffset, tiff.byteLength), little = text(tiff, 0, 2) === "II";
+  if (tiff.length < 8) return 1;
+  const list = view.getUint32(4, little);
+  const count = list + 2 <= tiff.length ? view.getUint16(list, little) : 0;
+  for (let at = list + 2; at < list + 2 + 12 * count && at + 10 <= tiff.length; at += 12) {
+    const number = view.getUint16(at + 8, little);
+    if (view.getUint16(at, little) === 0x112) return number >= 1 && number <= 8 ? number : 1;
+  }
+  return 1;
+}
+
+// Where the name of a WebP's EXIF part stands, and its content; undefined without one.
+function webpExif(bytes) {
+  const view = new DataView(bytes.buffer);
+  for (let at = 12; at + 8 <= bytes.length;) {
+    const size = view.getUint32(at + 4, true);
+    if (text(bytes, at, at + 4) === "EXIF") return { at, content: bytes.subarray(at + 8, at + 8 + size) };
+    at += 8 + size + size % 2;
+  }
 }
 
 export function isJpeg(bytes) {
