@@ -202,28 +202,33 @@ def edit(model: str, image: str, text: str, seed: int = 0, threads: int = 2) -> 
     tokens = tokenise(text, contract["tokens"], words)
     pixels, size = read_pixels(image), contract["image"]["size"]
     height, width = carry.small_size(*pixels.shape[:2], size)
-    small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
-    drawn = {}
-    if "noise" in contract["signatures"]["manipulate"]["inputs"]:  # else the model has one edit for each sentence
-        shape = contract["signatures"]["manipulate"]["inputs"]["noise"]["shape"]
+    # Across first, then down: Pillow's own order depends on its release and the sides.
+    narrow = Image.fromarray(pixels).resize((width, len(pixels)), Image.Resampling.BILINEAR)
+    small = np.asarray(narrow.resize((width, height), Image.Resampling.BILINEAR)) / np.float32(127.5) - np.float32(1)
+    inputs = {}
+    if "noise" in contract["signatures"]["edit"]["inputs"]:  # else the model has one edit for each sentence
+        shape = contract["signatures"]["edit"]["inputs"]["noise"]["shape"]
         noise = np.random.default_rng(seed).normal(size=shape) if seed else np.zeros(shape)
-        drawn = {"noise": noise.astype(np.float32)}
+        inputs["noise"] = noise.astype(np.float32)
 
     from ai_edge_litert.interpreter import Interpreter  # here: what is wrong above is said at once
 
     try:
-        manipulate = Interpreter(model, num_threads=threads).get_signature_runner("manipulate")
+        interpreter = Interpreter(model, num_threads=threads)
+        embed, edit = (interpreter.get_signature_runner(name) for name in ("embed", "edit"))
+        inputs["embedding"] = embed(tokens=tokens)["embedding"]
 
-        def edit_square(x: np.ndarray) -> np.ndarray:
-            return manipulate(image=np.ascontiguousarray(x)[None], tokens=tokens, **drawn)["edited"][0]
+        def edit_square(x: np.ndarray) -> np.ndarray:  # `manipulate` gives whole levels: too coarse to be carried up
+            return edit(image=np.ascontiguousarray(x)[None], **inputs)["edited"][0]
 
         if not contract.get("keeps_picture", True):  # then it draws a square of its own, of the central one
             top, left = (height - size) // 2, (width - size) // 2
-            return Image.fromarray(edit_square(small[top : top + size, left : left + size]))
+            drawn = edit_square(small[top : top + size, left : left + size])
+            return Image.fromarray(np.clip(np.round(127.5 * (drawn + 1)), 0, 255).astype(np.uint8))
         edited = carry.in_squares(small, size, edit_square)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{model} does not run: {error}; export it again with run_export.py.") from None
-    return Image.fromarray(carry.carry(pixels, small / np.float32(127.5) - 1, edited / np.float32(127.5) - 1))
+    return Image.fromarray(carry.carry(pixels, small, edited))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -270,7 +270,8 @@ class Editor:
 def small_picture(pixels: "np.ndarray", size: int) -> "np.ndarray":
     """All of a picture [H, W, 3] uint8 as a network takes it: [h, w, 3] float32 in [-1, 1].
 
-    The shorter side is `size`; both are multiples of 4.
+    The shorter side is `size`; both are multiples of 4. Across first, then down: Pillow's own order depends on its
+    release and the sides, and the pixels, which are rounded in between, on the order.
     """
     import numpy as np
     from PIL import Image
@@ -278,8 +279,8 @@ def small_picture(pixels: "np.ndarray", size: int) -> "np.ndarray":
     from simgan_tf import carry
 
     height, width = carry.small_size(*pixels.shape[:2], size)
-    scaled = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(scaled) / np.float32(127.5) - 1
+    narrow = Image.fromarray(pixels).resize((width, len(pixels)), Image.Resampling.BILINEAR)
+    return np.asarray(narrow.resize((width, height), Image.Resampling.BILINEAR)) / np.float32(127.5) - 1
 
 
 def central_square(small: "np.ndarray") -> "np.ndarray":

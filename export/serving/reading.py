@@ -17,6 +17,7 @@ MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; usual are
 MAX_SCANNED = 250_000_000  # pixels that all these passes go over; twelve scans are always taken
 MAX_PARTS = 2_000  # of a file, that are gone through for its orientation and profile: usual are twenty
 WEBP = hasattr(tf.raw_ops, "DecodeWebP")  # not in TensorFlow 2.15
+ONE = 2**22  # what the weights of Pillow's scaling add up to
 HEADER = 32  # bytes in which a PNG or WebP says its size
 EXIF_BYTES = 2**17  # of a JPEG, in which its orientation is looked for
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -111,16 +112,42 @@ def each(
 def small(pixels: tf.Tensor, size: int) -> tf.Tensor:
     """All of a picture [H, W, 3] uint8 as the network takes it, [h, w, 3] float32 in [-1, 1]: `edit.small_picture`.
 
-    As Pillow does it, across first, and rounded after each of the two ways: a level more or less in a few pixels became
-    13 of 255 in the edited photograph.
+    As Pillow does it to the last bit, across first: a level more or less in a few pixels became 5 of 255 in the edited
+    photograph. Of sides of 500 pixels, as those of Oxford-102 are, many sums are halves, which rounding may take either
+    way.
     """
     height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
     short = tf.minimum(height, width)
     h, w = (tf.maximum(4, 4 * ((side * size + 2 * short) // (4 * short))) for side in (height, width))
-    for side in (w, h):  # the resize goes along the first axis first, and holds what it has then as float32
-        pixels = tf.transpose(pixels, [1, 0, 2])
-        pixels = tf.floor(tf.image.resize(pixels, tf.stack([side, tf.shape(pixels)[1]]), antialias=True) + 0.5)
-    return pixels / 127.5 - 1.0
+    for side in (w, h):
+        pixels = _narrowed(tf.transpose(pixels, [1, 0, 2]), side)
+    return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+
+
+def _narrowed(pixels: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    """[length, ...] uint8 scaled to [side, ...] along the first axis.
+
+    With a triangle as wide as a new pixel where the side shrinks, its weights integers that add up to ONE, as Pillow
+    has them. One tap of all new pixels at a time: the whole picture is never held in another type.
+    """
+    length = tf.shape(pixels)[0]
+    scale = tf.cast(length, tf.float64) / tf.cast(side, tf.float64)
+    reach = tf.maximum(scale, 1.0)
+    centre = (tf.cast(tf.range(side), tf.float64) + 0.5) * scale
+    taps = tf.cast(tf.math.ceil(2 * reach), tf.int32) + 1
+    place = tf.maximum(tf.cast(tf.math.ceil(centre - reach - 0.5), tf.int32), 0) + tf.range(taps)[:, None]
+    weights = tf.maximum(1 - tf.abs(tf.cast(place, tf.float64) + 0.5 - centre) / reach, 0.0)
+    weights *= tf.cast(place < length, tf.float64)
+    weights = tf.cast(tf.floor(ONE * weights / tf.reduce_sum(weights, axis=0) + 0.5), tf.int32)
+    place = tf.minimum(place, length - 1)
+
+    def add(tap: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tap + 1, total + weights[tap][:, None, None] * tf.cast(tf.gather(pixels, place[tap]), tf.int32)
+
+    half = tf.fill(tf.concat([[side], tf.shape(pixels)[1:]], 0), ONE // 2)
+    shapes = tf.TensorShape([]), tf.TensorShape([None, None, 3])
+    _, total = tf.while_loop(lambda tap, _: tap < taps, add, (0, half), shapes, parallel_iterations=1)
+    return tf.cast(tf.minimum(total // ONE, 255), tf.uint8)
 
 
 def square(image: tf.Tensor, size: int) -> tf.Tensor:
