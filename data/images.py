@@ -45,6 +45,7 @@ BROKEN = (  # what Pillow raises on broken files, and libheif
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError,
     RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
+SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")  # its head: length, number of channels
 END_OF_JPEG = b"\xff\xd9"  # what a file that was cut short lacks
 QUALITY = {"quality": 95, "subsampling": 0}  # of a JPEG that has to be written anew
 
@@ -283,7 +284,7 @@ def _orientation(picture: Image.Image) -> object:
 def check_file(path: str, data: bytes, size: tuple[int, int]) -> None:
     """Raises: Refused for a size that is not taken, or a JPEG of more than MAX_SCANS scans."""
     check_size(path, size)
-    scans = data.count(b"\xff\xda") if data[:2] == b"\xff\xd8" else 0  # never inside the compressed pixels
+    scans = len(SCAN.findall(data)) if data[:2] == b"\xff\xd8" else 0  # a film behind the pixels has none by chance
     most = min(MAX_SCANS, max(12, MAX_SCANNED // max(1, size[0] * size[1])))
     if scans > most:
         raise Refused(f"{path} is a JPEG of {scans} scans, over {most}; write it anew with another program.")
@@ -295,8 +296,11 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
         with open_picture(path, data) as picture:
             check_file(path, data, picture.size)
             unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
-            if unchanged and _tensorflow_reads(data, picture):
-                return data
+            if (unchanged or picture.format == "PNG") and _tensorflow_reads(data, picture):
+                if unchanged:
+                    return data
+            elif picture.format == "PNG":  # where rows or the palette are missing Pillow puts black there
+                raise ValueError("a part of its pixels, or its palette, is missing")
             lossy = picture.format in LOSSY
             load(path, picture)  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
             flat = upright(to_rgb(path, picture), _orientation(picture))

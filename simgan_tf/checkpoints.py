@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from simgan_tf.system.files import sync, write_text
+from simgan_tf.system.files import require_regular, sync, write_text
 
 Parts = dict[str, list[tf.Variable]]  # raw variables by part, as a method's variables() gives them
 FOLDER = "checkpoints"
 TRAINING = "training"  # folder of a packed model, with a checkpoint of its own of the networks that only train
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"  # how TensorFlow names a variable's value in a checkpoint
 SPARE = 2**26  # numbers, 256 MB
+MOST_DAMAGED = 20  # checkpoints that are gone through for a whole one
 HALF = (tf.float16, tf.float32)  # type in the file, of a variable: export.pack stores float32 in half the bytes
 # What TensorFlow raises for missing, cut and changed files; a checksum that fails is a bare OpError.
 DAMAGE = (tf.errors.OpError, RuntimeError, IndexError, UnicodeDecodeError)
@@ -107,7 +108,8 @@ def networks_of(run_dir: str) -> Iterator[None]:
 def parts_of(path: str) -> set[str]:
     """The names of the parts that a checkpoint holds. Raises: ValueError where it is damaged."""
     try:
-        names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+        with _reader(path) as reader:
+            names = reader.get_variable_to_shape_map()
     except PASSING:
         raise
     except DAMAGE as error:
@@ -219,6 +221,7 @@ def _newest_whole(run_dir: str, parts: Parts, existing: list[int], others_allowe
         if step > existing[-1]:
             print(f"{path_of(run_dir, step)} has no .index, so it is not whole; going back to step {existing[-1]}")
     reason = ""
+    existing = existing[-MOST_DAMAGED:]
     for step, before in zip(reversed(existing), [*reversed(existing[:-1]), None], strict=True):
         path = path_of(run_dir, step)
         try:
@@ -226,7 +229,8 @@ def _newest_whole(run_dir: str, parts: Parts, existing: list[int], others_allowe
         except PASSING:
             raise
         except DAMAGE as error:
-            if steps(run_dir) not in ([], existing):  # a training that runs has put a newer one in place of this one
+            # A training that runs has put a newer one in place of this one.
+            if steps(run_dir)[-MOST_DAMAGED:] not in ([], existing):
                 return _newest_whole(run_dir, parts, steps(run_dir), others_allowed)
             reason = f"{path} is damaged ({type(error).__name__})"
             if before is not None:
@@ -241,7 +245,25 @@ def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
 
     A float32 variable takes float16 too, which `export.pack` writes; every other type must be the variable's own.
     """
-    reader = tf.train.load_checkpoint(path)
+    with _reader(path) as reader:
+        _fill_from(reader, path, parts, others_allowed)
+
+
+@contextlib.contextmanager
+def _reader(path: str) -> Iterator[Any]:
+    """TensorFlow's reader of a checkpoint. Raises: ValueError where one of its files is none, such as a pipe."""
+    for name in glob.glob(glob.escape(path) + ".*"):
+        require_regular(name)
+    with contextlib.ExitStack() as stack:
+        if re.search(r"\[.*\]|\\", path):  # TensorFlow takes such a name for a pattern, which matches other names
+            folder = os.path.join(stack.enter_context(tempfile.TemporaryDirectory()), FOLDER)
+            os.symlink(os.path.dirname(os.path.abspath(path)), folder)
+            yield tf.train.load_checkpoint(os.path.join(folder, os.path.basename(path)))
+        else:
+            yield tf.train.load_checkpoint(path)
+
+
+def _fill_from(reader: Any, path: str, parts: Parts, others_allowed: bool) -> None:
     shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     wanted = {f"{part}/v/{i:04d}{VALUE}": v for part, variables in parts.items() for i, v in enumerate(variables)}
     own_parts = {name.split("/v/")[0] for name in wanted}

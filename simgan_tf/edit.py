@@ -309,7 +309,9 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "samples", 1, "Different edits: OUT-1, OUT-2 ... The first has no noise.", lower_bound=1, upper_bound=64
     )
-    flags.DEFINE_integer("seed", 0, "Seed of the noise; 0 = the first edit has none.", lower_bound=0)
+    flags.DEFINE_integer(
+        "seed", 0, "Seed of the noise; 0 = the first edit has none.", lower_bound=0, upper_bound=2**31 - 1
+    )
     flags.DEFINE_float("strength", 1.0, "0 = the photograph itself, 1 = the whole change.", 0.0, 1.0)
     flags.DEFINE_string("box", None, "x,y,w,h in pixels from the top left corner: edit this part alone.")
     flags.DEFINE_enum(
@@ -329,7 +331,7 @@ def main(argv: list[str]) -> None:
     wanted = photographs.Wanted(
         images=tuple(values.image), texts=photographs.sentences(values.text, values.texts), out=values.out,
         samples=values.samples, seed=values.seed, strength=values.strength, box=photographs.box_of(values.box),
-        size=values.size, sheet=values.sheet, to_text=values.to_text, steps=values.steps,
+        size=values.size, sheet=values.sheet, texts_file=values.texts, to_text=values.to_text, steps=values.steps,
     )  # fmt: skip
     plan = photographs.plan(wanted)  # before anything heavy is loaded: what is wrong with the names is said at once
     if not photographs.run(Editor(model), wanted, plan):

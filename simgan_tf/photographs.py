@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from simgan_tf.system import files, pictures
+from simgan_tf.system import commands, files, pictures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +38,7 @@ class Wanted:
     box: tuple[int, int, int, int] | None = None
     size: str = "own"
     sheet: str | None = None
+    texts_file: str | None = None
     to_text: str | None = None
     steps: int = 8
 
@@ -60,14 +61,8 @@ def sentences(texts: Sequence[str], path: str | None) -> tuple[str, ...]:
     """The sentences of --text and of the lines of a file. Raises: ValueError for none; OSError, UnicodeDecodeError."""
     lines: list[str] = list(texts)
     if path is not None:
-        with files.open_regular(path) as file:
-            data = file.read(MAX_TEXTS + 1)
-        if len(data) > MAX_TEXTS:
-            raise ValueError(f"--texts={path} has over {MAX_TEXTS:,} bytes; give a file with one sentence a line.")
-        try:
-            lines += [line.strip() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
-        except UnicodeDecodeError:
-            raise ValueError(f"--texts={path} is no text in UTF-8; save it as such.") from None
+        text = files.read_text(path, MAX_TEXTS, "give a file in UTF-8 with one sentence a line.")
+        lines += [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError("no sentence: give --text='this flower has purple petals', or --texts=FILE.")
     return tuple(lines)
@@ -89,6 +84,8 @@ def plan(wanted: Wanted) -> list[Job]:
 
     Raises: FileNotFoundError, ValueError for a name that is missing, means nothing, or would be written twice.
     """
+    if not wanted.out:
+        raise ValueError("--out= is empty; give the name of a picture or a folder.")
     images = [path for name in wanted.images for path in _photographs(name)]
     ending = os.path.splitext(wanted.out)[1].lower()
     is_file = ending in STILL or wanted.moving
@@ -121,9 +118,13 @@ def plan(wanted: Wanted) -> list[Job]:
     if len(set(written)) < len(written):
         path = collections.Counter(written).most_common(1)[0][0]
         raise ValueError(f"{path} would be written twice: two photographs have that name; give them apart.")
-    sources = {os.path.abspath(image) for image in images}
-    if hit := sources & set(written):
-        raise ValueError(f"{min(hit)} would be written over: choose another --out.")
+    sheet = {os.path.abspath(wanted.sheet)} if wanted.sheet is not None else set()
+    if sheet & set(written):
+        raise ValueError(f"--sheet={wanted.sheet} is an edit's name too; choose another.")
+    sources = {os.path.abspath(name) for name in (*images, *filter(None, [wanted.texts_file]))}
+    for flag, names in (("out", set(written)), ("sheet", sheet)):
+        if hit := sources & names:
+            raise ValueError(f"{min(hit)} would be written over: choose another --{flag}.")
     return jobs
 
 
@@ -180,14 +181,15 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
                 if len(jobs) == 1:
                     raise
                 bad += 1
-                bar.write(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+                bar.write(f"error: {commands.printable(commands.in_words(error))}", file=sys.stderr)
             bar.update()
     if rows:
         pictures.save_image(_sheet(rows), wanted.sheet)
     last = jobs[-1].outs[-1]
     where = jobs[0].outs[0] if written == 1 else f"{written} pictures, {jobs[0].outs[0]} to {last}"
     if written:
-        print(f"wrote {where}" + (f" and {wanted.sheet}" if rows else "") + f", at step {editor.step} of the model")
+        sheet = f" and {wanted.sheet}" if rows else ""
+        print(commands.escaped(f"wrote {where}{sheet}, at step {editor.step} of the model"))
     if bad:
         print(f"error: {bad} of {len(jobs)} edits failed, see above", file=sys.stderr)
     return not bad

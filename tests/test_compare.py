@@ -117,6 +117,7 @@ def test_a_run_that_is_not_there_is_told_before_anything_is_measured(path, tmp_p
 
 def test_names_default_to_the_folders():
     assert lineup.names_of(["a/b/", "flowers64"], []) == ["b", "flowers64"]
+    assert lineup.names_of(["a/\x1b[31m|b", "c"], []) == ["\\x1b[31m/b", "c"]
 
 
 # ---- attention

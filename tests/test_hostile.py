@@ -32,7 +32,7 @@ from simgan_tf import checkpoints, configs
 from simgan_tf.edit import Editor
 from simgan_tf.evaluation import figures
 from simgan_tf.system import commands, files
-from simgan_tf.text import stored
+from simgan_tf.text import stored, tokens, vectors, vse
 from tests import strangers
 from tests.strangers import refused, t7_table, write, zipped
 from tests.tiny import TINY, make_run, phi
@@ -573,6 +573,118 @@ def test_contracts(data, tmp_path):
     assert device_example.read_contract(write(tmp_path / "good.tflite", packed()))[1] == ["a", "b"]
     path = write(tmp_path / "a.tflite", data)
     refused(lambda: device_example.read_contract(path), path, "run_export.py")
+
+
+# ---- found by one who did not know the code
+
+
+@pytest.mark.parametrize("chunks", [[b"IHDR", b"IDAT"], [b"IHDR", b"PLTE", b"IDAT"]], ids=["no palette", "ten rows"])
+def test_pngs_that_lack_a_part(chunks, tmp_path):
+    """Pillow puts black where it is missing; 40 rows and a palette are whole."""
+    def made(names, rows):
+        kind = 3 if b"PLTE" in names or rows == 40 else 2
+        parts = {b"IHDR": struct.pack(">IIBBBBB", 30, 40, 8, kind, 0, 0, 0), b"PLTE": bytes(range(12)),
+                 b"IDAT": zlib.compress(bytes(1 + 30) * rows), b"IEND": b""}  # fmt: skip
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", len(parts[name])) + name + parts[name] + struct.pack(">I", zlib.crc32(name + parts[name]))
+            for name in (*names, b"IEND")
+        )
+
+    images.read_picture(write(tmp_path / "whole.png", made([b"IHDR", b"PLTE", b"IDAT"], 40)))
+    path = write(tmp_path / "a.png", made(chunks, 10 if b"PLTE" in chunks else 40))
+    refused(lambda: images.read_picture(path), path, "a part of its pixels, or its palette, is missing")
+
+
+def test_a_film_behind_a_photograph(tmp_path):
+    """Phones put one there; by chance it holds the two bytes of a scan's mark often."""
+    path = write(tmp_path / "a.jpg", jpeg() + b"\xff\xda" * 500)
+    assert images.read_picture(path) == (tmp_path / "a.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("line, words", [
+    ("--strength=nan", ["--strength=nan must be a finite number"]),
+    ("--flagfile=PIPE", ["PIPE", "a pipe or a device"]), ("--flagfile=/dev/zero", ["/dev/zero", "a pipe or a device"]),
+    ("--flagfile=BINARY", ["BINARY", "no text in UTF-8"]), ("--flagfile=NESTED", ["NESTED", "names another one"]),
+    ("--flagfile=nowhere", ["nowhere", "no such file"]),
+], ids=short)  # fmt: skip
+def test_flags(line, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("PIPE")
+    write(tmp_path / "BINARY", b"\xff\xfe\0")
+    write(tmp_path / "NESTED", b"--text=red\n --flagfile=NESTED\n")
+    own = flags.FlagValues()
+    flags.DEFINE_float("strength", 1.0, "", 0.0, 1.0, flag_values=own)
+    monkeypatch.setattr(flags, "FLAGS", own)
+    flags.DEFINE_string("flagfile", "", "", flag_values=own)
+    flags.DEFINE_integer("verbosity", 0, "", flag_values=own)
+    with pytest.raises(SystemExit) as ended:
+        commands._parse(["program", *line.split()], "", own, words=False)
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and len(said.splitlines()) == 1
+    for word in words:
+        assert word in said
+
+
+def test_a_name_that_a_person_knows_stands_in_the_error(tmp_path):
+    """Not that of the file that is written first."""
+    (tmp_path / "folder.png").mkdir()
+    write(tmp_path / "file", b"")
+    for name in ("folder.png", "file/out.png", "n" * 300 + ".png"):
+        path = str(tmp_path / name)
+        with pytest.raises(OSError) as caught, files.replacing(path) as temporary:
+            write(tmp_path / os.path.basename(temporary), b"x")
+        assert ".writing" not in commands.in_words(caught.value)
+        assert name.split("/")[0] in commands.in_words(caught.value)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.png"]
+
+
+@pytest.mark.parametrize("name", ["flowers [final]", "a\\b", "[x]*?"])
+def test_names_of_folders_that_tensorflow_takes_for_patterns(name, tmp_path):
+    variable = tf.Variable([1.0, 2.0])
+    checkpoints.save(str(tmp_path / name), checkpoints.checkpoint_of({"part": [variable]}), 3, keep=1)
+    variable.assign([0.0, 0.0])
+    assert checkpoints.restore(str(tmp_path / name), {"part": [variable]}) == 3
+    assert variable.numpy().tolist() == [1, 2]
+    assert checkpoints.parts_of(checkpoints.path_of(str(tmp_path / name), 3)) == {"part"}
+
+
+def test_pipes_and_crowds_in_place_of_checkpoints(tmp_path):
+    variable = tf.Variable([1.0])
+    checkpoints.save(str(tmp_path), checkpoints.checkpoint_of({"part": [variable]}), 1, keep=1)
+    path = checkpoints.path_of(str(tmp_path), 1)
+    os.unlink(f"{path}.index")
+    os.mkfifo(f"{path}.index")
+    refused(lambda: checkpoints.restore(str(tmp_path), {"part": [variable]}), path, "a pipe or a device")
+    for step in range(2, 300):
+        write(tmp_path / "checkpoints" / f"ckpt-{step}.index", b"")
+    begin = time.monotonic()
+    refused(lambda: checkpoints.restore(str(tmp_path), {"part": [variable]}), "ckpt-280", "no other is left")
+    assert time.monotonic() - begin < SECONDS
+
+
+def test_other_pipes_in_a_run(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    path = str(tmp_path / "pipe")
+    refused(lambda: vectors.read(path, ["red"]), path, "a pipe or a device")
+    refused(lambda: tokens.Vocabulary.load(path), path, "a pipe or a device")
+
+
+def test_a_vocabulary_without_end(tmp_path):
+    with open(tmp_path / "vocabulary.txt", "wb") as file:
+        file.truncate(2**32)
+    refused(lambda: tokens.Vocabulary.load(file.name), file.name, "over 16,777,216 bytes")
+
+
+@pytest.mark.parametrize("colours", [[1], {"red": "\x1b[31m"}, {"red": [1]}, {"red": True}, 7], ids=short)
+def test_colours_of_an_encoder(colours, tmp_path):
+    write(tmp_path / "encoder.json", json.dumps({"format_version": 1, "colours": colours}).encode())
+    refused(lambda: stored.read_facts(str(tmp_path)), tmp_path, "not a share of the captions each")
+
+
+def test_a_training_gone_astray_finds_nothing():
+    """Every comparison with NaN is false, so that nothing stood before the right one."""
+    with pytest.raises(ValueError, match="not finite; lower --learning_rate"):
+        vse.retrieval(np.full([4, 3], np.nan), np.ones([4, 3]))
 
 
 # ---- messages

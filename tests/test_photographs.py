@@ -78,6 +78,16 @@ def test_nothing_is_written_over_a_source_or_twice(album):
     (again / "a.jpg").write_bytes((album / "a.jpg").read_bytes())
     with pytest.raises(ValueError, match="would be written twice"):
         plan(wanted(album, images=(str(album), str(again))))
+    photograph, texts, one = str(album / "a.jpg"), str(album / "texts.jpg"), str(album.parent / "edit.jpg")
+    for change, said in (
+        ({"sheet": photograph}, "a.jpg would be written over: choose another --sheet"),
+        ({"sheet": one}, "--sheet=.*edit.jpg is an edit's name too"),
+        ({"texts_file": texts, "sheet": texts}, "texts.jpg would be written over: choose another --sheet"),
+        ({"texts_file": texts, "out": texts}, "texts.jpg would be written over: choose another --out"),
+        ({"out": ""}, "--out= is empty"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            plan(wanted(album, **{"images": (photograph,), "out": one, **change}))
 
 
 def test_sentences_and_boxes_of_flags(tmp_path):

@@ -60,6 +60,12 @@ def test_entries_with_spaces_inside_and_odd_bytes_are_stepped_over(tmp_path):
     assert (found.lines, sorted(found.rows)) == (6, ["blue", "red"])
 
 
+@pytest.mark.parametrize("start", ["", "2 2\n"])
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path, start):
+    found = vectors.read(written(tmp_path, f"\ufeff{start}red 1 2\nblue 3 4\n"), ["red", "blue"])
+    np.testing.assert_array_equal([found.rows["red"], found.rows["blue"]], [[1, 2], [3, 4]])
+
+
 def test_numbers_as_words(tmp_path):
     """A line "5 1 2" is the word "5"; only the first line can be sizes, and has two fields then."""
     found = vectors.read(written(tmp_path, "red 1 2\n5 3 4\n1 5 6\n"), ["5", "1"])
@@ -93,6 +99,7 @@ def test_numbers_as_words(tmp_path):
         (b"\xba\x16\x4f\x2f\x0c\x00\x00\x00" * 9, "is a binary file, not text; give the text form"),
         (b"red " + b"1" * 2**20, "line 1 is longer than 1,048,576 bytes"),
         (b"a 1 2\n" + b"1 " * 2**19, "line 2 is longer than 1,048,576 bytes"),
+        (b"red" + b" 1" * 4097 + b"\n", "PATH has 4,097 numbers a word, over 4,096"),
     ],
 )  # fmt: skip
 def test_wrong_files_say_what_was_expected(tmp_path, text, message):

@@ -26,6 +26,9 @@ def load_npz(path: str, names: list[str] | None = None) -> Iterator[tuple[str, n
     Raises: ValueError for objects, or a name that is there twice; what numpy and zipfile raise for damage; OSError.
     """
     with sandbox.opened(path) as file:
+        if file.read(4) != b"PK\x03\x04":  # numpy would take it for a pickle, and give advice on how to trust it
+            raise ValueError("it is no .npz file, which begins with an array")
+        file.seek(0)
         with np.load(file, allow_pickle=False) as arrays:
             if not isinstance(arrays, np.lib.npyio.NpzFile) or len(set(arrays.files)) < len(arrays.files):
                 raise ValueError("it is no .npz file of arrays of different names")

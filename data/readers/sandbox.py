@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -192,6 +193,12 @@ class Limit(Exception):
     """A file that goes beyond what it may take."""
 
 
+def _plain(message: str) -> str:
+    """A library's message without addresses of its objects and without advice on how to trust the file."""
+    message = re.sub(r"<[^<>]* object at 0x[0-9a-f]+>", "...", message[:MESSAGE].split("\nTo allow")[0])
+    return " ".join(message.split())
+
+
 class _Child:
     """The loop of the child: a request in, items out."""
 
@@ -219,7 +226,7 @@ class _Child:
                 message = b"E", ["Limit", "its values are nested too deep", *_NO_FILE]
             except Exception as error:  # noqa: BLE001 - whatever a library raises over a stranger's file is about the file
                 system = [error.errno, error.strerror, error.filename] if _of_system(error) else _NO_FILE
-                message = b"E", [type(error).__name__, " ".join(str(error)[:MESSAGE].split()), *system]
+                message = b"E", [type(error).__name__, _plain(str(error)), *system]
             self._end()
             _write(self._out, *message)
 

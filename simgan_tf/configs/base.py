@@ -124,7 +124,7 @@ def _check(
     name: str, value: Any, kind: type, *, choices: tuple[str, ...], least: float, most: float, **_: Any
 ) -> None:
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise ValueError(f"{name}={str(value)[:80]} must be a {kind.__name__}, not a {type(value).__name__}.")
+        raise ValueError(f"{name}={ascii(value)[:80]} must be a {kind.__name__}, not a {type(value).__name__}.")
     if kind is tuple and not all(isinstance(part, str) for part in value):
         raise ValueError(f"{name}={str(value)[:80]} must be texts.")
     if choices and value not in choices:

@@ -99,6 +99,7 @@ def names_of(run_dirs: list[str], given: list[str]) -> list[str]:
     if given and len(given) != len(run_dirs):
         raise ValueError(f"--names={','.join(given)} are {len(given)} names for {len(run_dirs)} run directories.")
     names = given or [os.path.basename(os.path.normpath(run_dir)) for run_dir in run_dirs]
+    names = [commands.escaped(name).replace("|", "/") for name in names]  # they become cells of a table
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"two systems are called {twice[0]!r}: give each its own, --names=A,B,...")

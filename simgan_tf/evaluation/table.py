@@ -9,7 +9,7 @@ import numpy as np
 
 from simgan_tf.evaluation import protocol
 from simgan_tf.evaluation.measure import meaning
-from simgan_tf.system import files
+from simgan_tf.system import commands, files
 
 # What all systems of a table must have been asked alike.
 SAME = ("split", "pictures", "samples", "seed", "dataset")
@@ -23,6 +23,7 @@ def of_runs(run_dirs: Sequence[str], stem: str) -> str:
     names = [os.path.basename(os.path.normpath(run_dir)) for run_dir in run_dirs]
     if len(set(names)) < len(names):
         names = list(run_dirs)
+    names = [commands.escaped(name).replace("|", "/") for name in names]  # they become cells
     systems = []
     for name, run_dir in zip(names, run_dirs, strict=True):
         path = os.path.join(run_dir, f"{stem}.json")

@@ -2,6 +2,7 @@
 Importable without TensorFlow, so that a mistake is reported at once."""
 
 import errno
+import math
 import os
 import re
 import sys
@@ -12,12 +13,17 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from simgan_tf.system import files
 from simgan_tf.system.quiet import quiet
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # holds simgan_tf, data and export
 LONGEST = 2_000  # characters of a message
+MAX_FLAGFILE = 2**20  # bytes
 REASONS = {  # what the system refuses, in words that help; the file's name stands before them
     errno.ENOENT: "there is no such file or folder; check the name",
+    errno.EEXIST: "a file of this name is where a folder is needed; choose another place",
+    errno.ELOOP: "this link leads in a circle; give the file itself",
+    errno.ENXIO: "this is no file but a socket or a device; give a file",
     errno.EISDIR: "this is a folder, and a file is needed",
     errno.ENOTDIR: "a part of this path is a file, and a folder is needed",
     errno.EACCES: "reading or writing this is not allowed; change its permissions or choose another place",
@@ -56,7 +62,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None], wor
             print("interrupted", file=sys.stderr)
             sys.exit(130)
         except Exception as error:  # noqa: BLE001 - only TensorFlow's file errors are users' mistakes, the rest is raised
-            if isinstance(error, MemoryError):
+            if isinstance(error, MemoryError) or "OOM when allocating" in str(error):
                 _fail("there is not enough memory for this; give less at a time, or a smaller file")
             if not _is_tensorflow_file_error(error):
                 raise
@@ -112,8 +118,14 @@ def _parse(argv: list[str], about: str, own: flags.FlagValues, words: bool) -> l
     example = f"; for example: {match[0].strip()}" if match else ""
     flags.FLAGS.set_gnu_getopt(True)  # flags behind a stray word are read, so that they are not called missing
     try:
+        _check_flagfiles(argv)
         # A first word without dashes is reported before flags that are missing.
         rest = flags.FLAGS(argv) if words or len(argv) == 1 or argv[1].startswith("-") else argv
+        for name in own:
+            if isinstance(own[name].value, float) and not math.isfinite(own[name].value):
+                _fail(f"--{name}={own[name].value} must be a finite number (see --help)")
+    except (OSError, ValueError) as error:
+        _fail(in_words(error))
     except flags.Error as error:
         missing = re.findall(r"Flag --(\w+) must have a value other than None", str(error))
         if missing:
@@ -127,6 +139,16 @@ def _parse(argv: list[str], about: str, own: flags.FlagValues, words: bool) -> l
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS.verbosity = logging.WARNING  # absl takes INFO, at which TensorFlow remarks on every checkpoint
     return rest
+
+
+def _check_flagfiles(argv: list[str]) -> None:
+    """Raises: ValueError where a --flagfile= is no small file of text, which absl would read for ever; OSError."""
+    for i, word in enumerate(argv[1:], start=1):
+        if match := re.fullmatch(r"--?flagfile(=(.*))?", word, re.DOTALL):
+            path = match[2] if match[1] else "".join(argv[i + 1 : i + 2])
+            text = files.read_text(path, MAX_FLAGFILE, "give a file with one flag a line")
+            if re.search(r"^\s*--?flagfile", text, re.MULTILINE):
+                raise ValueError(f"--flagfile={path} names another one; write its flags into this file")
 
 
 def _program() -> str:

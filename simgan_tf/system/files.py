@@ -19,18 +19,29 @@ def replacing(path: str) -> Iterator[str]:
 
     A block that raises leaves `path` as it was and nothing beside it.
     """
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=os.path.splitext(path)[1], dir=folder)
-    os.close(handle)
-    os.chmod(temporary, 0o666 & ~_umask())
+    folder, temporary = os.path.dirname(os.path.abspath(path)), ""
     try:
+        os.makedirs(folder, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".writing-", suffix=os.path.splitext(path)[1], dir=folder)
+        os.close(handle)
+        os.chmod(temporary, 0o666 & ~_umask())
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
+    except BaseException as error:
+        if temporary:
+            os.unlink(temporary)
+        if isinstance(error, OSError) and _is_of(error.filename, folder, temporary):
+            error.filename, error.filename2 = path, None  # a person knows this name alone
         raise
+
+
+def _is_of(name: object, folder: str, temporary: str) -> bool:
+    """Whether an error that names `name`, or a full disk, which names nothing, is of a file written as `temporary`."""
+    if name is None:
+        return True
+    name = os.fsdecode(name) if isinstance(name, str | bytes) else ""
+    return name == temporary or os.path.dirname(name) == folder and os.path.basename(name).startswith(".writing-")
 
 
 READ_ONLY = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -44,8 +55,12 @@ def open_regular(path: str) -> Iterator[BinaryIO]:
     program has changed meanwhile, of which a part may have been read before and a part after; OSError.
     """
     handle = os.open(path, READ_ONLY)
+    try:
+        before = require_regular(path, handle)
+    except ValueError:
+        os.close(handle)
+        raise
     with open(handle, "rb") as file:
-        before = _require_regular(path, handle)
         yield file
         _require_same(path, before, handle)
 
@@ -54,7 +69,7 @@ def read_regular(path: str, most: int) -> bytes:
     """The first `most` bytes of a file. Raises: as `open_regular`, which takes thrice as long for a small one."""
     handle = os.open(path, READ_ONLY)
     try:
-        before = _require_regular(path, handle)
+        before = require_regular(path, handle)
         wanted = min(before.st_size, most)
         data = os.read(handle, wanted)
         while len(data) < wanted and (more := os.read(handle, wanted - len(data))):
@@ -65,8 +80,9 @@ def read_regular(path: str, most: int) -> bytes:
         os.close(handle)
 
 
-def _require_regular(path: str, handle: int) -> os.stat_result:
-    status = os.fstat(handle)
+def require_regular(path: str, handle: int | None = None) -> os.stat_result:
+    """What the system knows of a file, of `handle` where it is open. Raises: ValueError for what is none; OSError."""
+    status = os.stat(path if handle is None else handle)
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
         raise ValueError(f"{path} is {kind}; give a file")
@@ -87,17 +103,29 @@ def size(path: str) -> int:
         return 0
 
 
-def read_json(path: str, remedy: str, max_bytes: int = 2**22) -> Any:
-    """The value in a JSON file that may be a stranger's.
+def read_text(path: str, max_bytes: int, remedy: str) -> str:
+    """A file of text in UTF-8 that may be a stranger's, with its line ends and without a byte order mark.
 
     remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
     """
     with open_regular(path) as file:
         data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{path} has over {max_bytes:,} bytes; {remedy}")
     try:
-        if len(data) > max_bytes:
-            raise ValueError(f"it has over {max_bytes:,} bytes")
-        return json.loads(data.decode())
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8 (byte {error.start + 1}); {remedy}") from None
+
+
+def read_json(path: str, remedy: str, max_bytes: int = 2**22) -> Any:
+    """The value in a JSON file that may be a stranger's.
+
+    remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
+    """
+    text = read_text(path, max_bytes, remedy)
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON of ours ({error}); {remedy}") from None
 

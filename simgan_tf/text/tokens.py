@@ -12,6 +12,7 @@ from simgan_tf.text import normal_form, words
 from simgan_tf.text.words import word_list
 
 PAD, UNKNOWN = 0, 1
+MAX_VOCABULARY = 2**24  # bytes of its file: two million words
 SPECIAL = ("<pad>", "<unk>")  # ids 0 and 1; the brackets keep them from ever being a word of a sentence
 
 
@@ -200,8 +201,7 @@ class Vocabulary:
 
 def read_lines(path: str, special: tuple[str, ...]) -> list[str]:
     """The lines of a vocabulary file after those of `special`. Raises: FileNotFoundError, ValueError."""
-    with open(path, encoding="utf-8") as file:
-        lines = file.read().split("\n")
+    lines = files.read_text(path, MAX_VOCABULARY, "copy the folder again or train anew").split("\n")
     if tuple(lines[: len(special)]) != special or lines[-1] != "":
         raise ValueError(f"{path} is no vocabulary: it must begin with the lines {' and '.join(special)}, "
                          "have one word a line, and end with a newline")  # fmt: skip

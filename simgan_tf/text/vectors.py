@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from tqdm import tqdm
 
+from simgan_tf.system import files
 from simgan_tf.text.tokens import SPECIAL
 from simgan_tf.text.vse import TextEncoder
 
 LONGEST_LINE = 2**20  # bytes; 300 numbers take about 3,000
+MOST_NUMBERS = 4_096  # of a word; usual are 50 to 300
+MARK = b"\xef\xbb\xbf"  # that some editors put before a text in UTF-8
 HEADER = re.compile(rb"(\d{1,12}) (\d{1,6})")
 NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 PACKED = {b"\x1f\x8b": "gzip file", b"PK\x03\x04": "zip archive", b"BZh": "bzip2 file", b"\xfd7zXZ": "xz file"}
@@ -55,6 +58,8 @@ def read(path: str, words: Iterable[str]) -> WordVectors:
             raise ValueError(f"{path} line {first}: {_short(line)} is no word with numbers; {FORM}")
         _numbers(line.split(b" ", 1)[1], f"{path} line {first}")  # whether or not its word is wanted
         lines = itertools.chain([(first, line)], lines)
+    if dim > MOST_NUMBERS:
+        raise ValueError(f"{path} has {dim:,} numbers a word, over {MOST_NUMBERS:,}; {FORM}")
     total = 0
     for number, line in lines:
         total += 1
@@ -96,7 +101,7 @@ def fill(encoder: TextEncoder, vectors: WordVectors) -> list[str]:
 def _lines(path: str) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line without its end) of the lines that are not blank."""
     with (
-        open(path, "rb") as file,
+        files.open_regular(path) as file,
         tqdm(total=os.path.getsize(path), desc="word vectors", unit="B", unit_scale=True, delay=2, leave=False) as bar,
     ):
         for number in itertools.count(1):
@@ -106,13 +111,13 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
             if len(line) == LONGEST_LINE:
                 raise ValueError(f"{path} line {number} is longer than {LONGEST_LINE:,} bytes; {FORM}")
             bar.update(len(line))
-            line = line.rstrip(b" \r\n")
+            line = (line.removeprefix(MARK) if number == 1 else line).rstrip(b" \r\n")
             if line:
                 yield number, line
 
 
 def _refuse_packed(path: str) -> None:
-    with open(path, "rb") as file:
+    with files.open_regular(path) as file:
         start = file.read(4096)
     for magic, kind in PACKED.items():
         if start.startswith(magic):

@@ -220,11 +220,13 @@ def retrieval(image_vectors: np.ndarray, sentence_vectors: np.ndarray) -> dict[s
     one count half a place each, so that equal captions neither help nor harm.
 
     Raises:
-        ValueError: the number of sentences is no positive multiple of the number of images.
+        ValueError: the number of sentences is no positive multiple of the number of images; vectors are not finite.
     """
     n = len(image_vectors)
     if n == 0 or len(sentence_vectors) == 0 or len(sentence_vectors) % n:
         raise ValueError(f"{len(sentence_vectors)} sentence vectors for {n} images: must be a positive multiple")
+    if not (np.isfinite(image_vectors).all() and np.isfinite(sentence_vectors).all()):
+        raise ValueError("vectors of pictures or sentences are not finite; lower --learning_rate")
     k = len(sentence_vectors) // n
     images, sentences = _unit(image_vectors), _unit(sentence_vectors)
     own = np.einsum("nd,nkd->nk", images, sentences.reshape(n, k, -1))
