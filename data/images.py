@@ -296,11 +296,9 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
         with open_picture(path, data) as picture:
             check_file(path, data, picture.size)
             unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
-            if (unchanged or picture.format == "PNG") and _tensorflow_reads(data, picture):
-                if unchanged:
-                    return data
-            elif picture.format == "PNG":  # where rows or the palette are missing Pillow puts black there
-                raise ValueError("a part of its pixels, or its palette, is missing")
+            require_whole(picture, data)
+            if unchanged and (picture.format == "PNG" or _tensorflow_reads(data, picture)):
+                return data
             lossy = picture.format in LOSSY
             load(path, picture)  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
             flat = upright(to_rgb(path, picture), _orientation(picture))
@@ -314,6 +312,12 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
         why = reason(error, data)
         raise ValueError(f"{path} is not a readable picture ({why}); replace it or take it out.") from error
     return _encoded(flat, "JPEG" if lossy else "PNG")
+
+
+def require_whole(picture: Image.Image, data: bytes) -> None:
+    """Raises: ValueError where a PNG lacks rows or its palette, in whose place Pillow puts black without a word."""
+    if picture.format == "PNG" and not _tensorflow_reads(data, picture):
+        raise ValueError("a part of its pixels, or its palette, is missing")
 
 
 def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:

@@ -13,6 +13,7 @@ from data import images
 from data.geometry import MAX_PIXELS, Refused, check_size
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")  # of what is written
+STRIP = 256  # rows that are worked on at a time
 OTHERWISE = {"quality": 95, "subsampling": 0}  # of a JPEG whose source was none
 
 
@@ -56,6 +57,7 @@ def read(source: "str | os.PathLike | Image.Image | np.ndarray") -> Photo:
     try:
         with images.open_picture(path, data) as picture:
             images.check_file(path, data, picture.size)
+            images.require_whole(picture, data)
             return _photo(path, picture)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
@@ -94,6 +96,23 @@ def _jpeg_options(picture: Image.Image) -> dict[str, Any]:
     options: dict[str, Any] = {"qtables": picture.quantization}
     sampling = JpegImagePlugin.get_sampling(picture)
     return options | ({"subsampling": sampling} if sampling >= 0 else {})
+
+
+def beneath(photo: Photo, made: np.ndarray) -> np.ndarray:
+    """The colours that look as `made` [H, W, 3] uint8 behind the photograph's transparency, as near as there are any.
+
+    c + (made - seen) 255 / alpha of a colour c; where nothing is seen of it, itself.
+    """
+    if photo.alpha is None:
+        return made
+    result = photo.pixels.copy()
+    for top in range(0, len(result), STRIP):  # floats of a large photograph take memory
+        rows = slice(top, top + STRIP)
+        c, alpha = photo.pixels[rows].astype(np.float32), photo.alpha[rows, :, None].astype(np.float32)
+        change = made[rows].astype(np.float32) - _on_white(photo.pixels[rows], photo.alpha[rows])
+        whole = np.where(alpha > 0, c + change * 255 / np.maximum(alpha, 1), c)
+        result[rows] = np.clip(np.round(whole), 0, 255)
+    return result
 
 
 def _on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:

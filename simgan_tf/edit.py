@@ -179,9 +179,10 @@ class Editor:
         cover it; `carry` brings the change up to all pixels. embedding: [D] float32. noise: [Z] float32.
         Of a method that does not keep the picture: [S, S, 3], what it draws of the central square, which takes no box.
         """
+        from data import photo
         from simgan_tf import carry
 
-        pixels, seen = source.pixels, source.seen
+        seen = source.seen
         if not self.keeps_picture:
             if box is not None:
                 raise ValueError(
@@ -193,13 +194,15 @@ class Editor:
             edited = self._edit(small, [embedding], noise[None])[0]
             return pictures.to_pixels(small + strength * (edited - small))
         if box is not None:
-            x, y, width, height = carry.require_box(pixels, box)
-            pixels, seen = (each[y : y + height, x : x + width] for each in (pixels, seen))
+            x, y, width, height = carry.require_box(seen, box)
+            seen = seen[y : y + height, x : x + width]
         size = self.config.image_size
         small = small_picture(seen, size)
         edited = carry.in_squares(small, size, lambda square: self._edit(square, [embedding], noise[None])[0])
-        result = carry.carry(pixels, small, edited, strength)
-        return result if box is None else carry.put_back(source.pixels, result, box)
+        result = carry.carry(seen, small, edited, strength)
+        if box is not None:
+            result = carry.put_back(source.seen, result, box)
+        return photo.beneath(source, result)
 
     def read(self, picture: "Image.Image | np.ndarray | str") -> "np.ndarray":
         """The central square of a picture as evaluation sees it: [S, S, 3] float32 in [-1, 1], at training's scale.

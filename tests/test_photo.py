@@ -1,6 +1,8 @@
 """Photographs as they come and go back: orientation, profile, quality, transparency, against Pillow's own reading."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -54,6 +56,34 @@ def test_transparency_comes_back_where_the_file_can_hold_it():
         assert png.mode == "RGBA" and (np.asarray(png)[..., :3] == 200).all() and (np.asarray(png)[..., 3] == 51).all()
     with Image.open(io.BytesIO(photo.encode(source, changed, ".jpg"))) as jpeg:
         assert jpeg.mode == "RGB" and np.abs(np.asarray(jpeg).astype(int) - (40 + 204)).max() <= 1
+
+
+def test_colours_beneath_transparency_look_as_the_edit():
+    """On white by hand: a p + (1 - a) 255. What shows nothing keeps its colour, what is opaque is the edit."""
+    draw = np.random.default_rng(0)
+    pixels, alpha = draw.integers(60, 190, [300, 7, 3], np.uint8), draw.integers(0, 256, [300, 7], np.uint8)
+    alpha[:2] = [[0], [255]]
+    source = photo.Photo(pixels, alpha)
+    made = np.clip(source.seen + draw.integers(-9, 10, [300, 7, 3]), 0, 255).astype(np.uint8)
+    found = photo.beneath(source, made)
+    a = alpha[..., None] / 255
+    clear = (alpha >= 80)[..., None] & np.ones(3, bool)  # below it a pixel may have to be darker than black
+    assert np.abs(a * found + (1 - a) * 255 - made)[clear].max() <= 1
+    np.testing.assert_array_equal(found[0], pixels[0])
+    np.testing.assert_array_equal(found[1], made[1])
+    assert photo.beneath(photo.Photo(pixels), made) is made
+
+
+def test_a_png_of_missing_rows_is_not_edited(tmp_path):
+    rows = zlib.compress(bytes(1 + 3 * 30) * 10)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 30, 40, 8, 2, 0, 0, 0)), (b"IDAT", rows), (b"IEND", b"")]
+    png = b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in parts
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    with pytest.raises(ValueError, match="a.png is not a readable picture .a part of its pixels"):
+        photo.read(tmp_path / "a.png")
 
 
 def test_an_opaque_alpha_is_none():
