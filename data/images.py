@@ -206,7 +206,9 @@ def reason(error: Exception, data: bytes | None = None) -> str:
     """What is wrong with a picture that raised one of BROKEN, for a message that names it. data: the file's bytes."""
     if isinstance(error, UnidentifiedImageError):  # its own words show a Python object in place of the file
         kind = texts.what_it_is(data) if data is not None else ""
-        if kind and kind != "a picture":
+        if kind == "a picture":
+            return "it begins as one, and is damaged or cut short"
+        if kind:
             return f"it is {kind}"
         if data and data[:60].isascii() and data[:60].decode().replace("\n", " ").replace("\r", " ").isprintable():
             return f"it is a text that begins with {data[:60].decode()!r}"

@@ -64,7 +64,7 @@ def read(source: "str | os.PathLike | Image.Image | np.ndarray") -> Photo:
     except Refused as error:
         raise ValueError(str(error)) from error
     except images.BROKEN as error:
-        why = images.reason(error)
+        why = images.reason(error, data)
         raise ValueError(f"{path} is not a readable picture ({why}); choose another one.") from error
 
 

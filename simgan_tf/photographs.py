@@ -99,6 +99,8 @@ def plan(wanted: Wanted) -> list[Job]:
             f"--out={wanted.out} is one file, for {len(images)} photographs and {len(wanted.texts)} sentences: give a "
             "folder, --out=edits."
         )
+    if wanted.size == "model" and wanted.box is not None:
+        raise ValueError("--box edits a part of the whole photograph; leave --size=model out.")
     if wanted.to_text is not None and wanted.samples > 1:
         raise ValueError(f"--samples={wanted.samples} does not go with --to_text; leave one of them out.")
     count = 1 if wanted.moving else wanted.steps if wanted.to_text is not None else wanted.samples
@@ -152,7 +154,7 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
     for text in dict.fromkeys([*wanted.texts, *([wanted.to_text] if wanted.to_text is not None else [])]):
         editor.text_encoder.check(text)
         for line in notes.notes(text, editor.text_encoder):
-            print(line)
+            print(commands.printable(line))
     size = wanted.size if editor.keeps_picture else "model"
     if not editor.keeps_picture:
         if wanted.box is not None:

@@ -63,6 +63,7 @@ def test_a_folder_of_photographs_becomes_a_folder(album):
         ({"out": "edit.jpg"}, "--out=edit.jpg is one file, for 3 photographs and 1 sentences: give a folder"),
         ({"sheet": "sheet.bmp"}, "must end in .png, .jpg or .jpeg"),
         ({"to_text": OTHER, "samples": 3}, "--samples=3 does not go with --to_text"),
+        ({"size": "model", "box": (0, 0, 9, 9)}, "--box edits a part of the whole photograph"),
     ],
 )
 def test_names_that_cannot_be_are_refused_before_a_model_is_loaded(album, change, said):
