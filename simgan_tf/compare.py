@@ -92,7 +92,7 @@ def main(argv: list[str]) -> None:
         "hardware": evaluation.hardware(),
         "commit": evaluation.commit(),
         "seconds": round(time.monotonic() - began),
-        "command": shlex.join(["python", "-m", "simgan_tf.compare", *sys.argv[1:]]),
+        "command": commands.escaped(shlex.join(["python", "-m", "simgan_tf.compare", *sys.argv[1:]])),
     }
     titles = ["source", *(f"{each['name']} {each['image_size']}x{each['image_size']}" for each in systems)]
     sheet = figures.compared(columns, titles, sentences)
