@@ -14,6 +14,7 @@ from simgan_tf import checkpoints, configs, edit
 MODELS = edit.pretrained_names()
 COMPARED = {  # with the networks that only train
     "flowers-sisgan": {"generator_ema", "discriminator"}, "flowers-tagan": {"generator_ema", "discriminator"},
+    "birds-tagan": {"generator_ema", "discriminator"},
     "flowers-ccgan": {"forward_ema", "backward", "discriminators"},
 }  # fmt: skip
 SHIPPED = {"flowers64", "flowers128", "flowers256", "birds", *COMPARED}
