@@ -32,6 +32,7 @@ class Worker:
     def close(self) -> None:
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def serve(answer: Callable[..., Any]) -> None:

@@ -185,6 +185,8 @@ def test_numbers_are_the_measured_ones(card):
 def lines_of_python():
     for path in TEXTS:
         for block in re.findall(r"^```python\n(.*?)^```", text_of(path), re.DOTALL | re.MULTILINE):
+            if "pretrained/samples/" not in block:
+                continue  # it edits nothing: how the weights of two steps were averaged
             yield pytest.param(block, id=name_of(path))
 
 

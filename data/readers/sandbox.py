@@ -3,6 +3,7 @@ numbers and arrays. A file that hangs, fills the memory or breaks a library cost
 
 import atexit
 import contextlib
+import errno
 import functools
 import importlib
 import json
@@ -328,7 +329,9 @@ def _is_numpy(value: object, *types: str) -> bool:
 
 
 def _of_system(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno is not None and isinstance(error.filename, (str, type(None)))
+    """Whether the system refused a file; a place before its start, which a damaged one may name, is no such refusal."""
+    known = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+    return known and isinstance(error.filename, (str, type(None)))
 
 
 def _write(stream: BinaryIO, kind: bytes, content: Any, most: int | None = None) -> int:

@@ -123,9 +123,12 @@ def read_json(path: str, remedy: str, max_bytes: int = 2**22) -> Any:
 
     remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
     """
-    text = read_text(path, max_bytes, remedy)
+    with open_regular(path) as file:
+        data = file.read(max_bytes + 1)
     try:
-        return json.loads(text)
+        if len(data) > max_bytes:
+            raise ValueError(f"it has over {max_bytes:,} bytes")
+        return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON of ours ({error}); {remedy}") from None
 
