@@ -29,8 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        wanted = config.getoption("--slow") or (config.getoption("--ci") and "ci" in item.keywords)
-        if "slow" in item.keywords and not wanted:
+        wanted = config.getoption("--slow") or (config.getoption("--ci") and item.get_closest_marker("ci"))
+        if item.get_closest_marker("slow") and not wanted:  # not item.keywords, which hold the names of folders
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
 
 
