@@ -122,6 +122,13 @@ def stored(run_dir, records_dir, steps=3, batch_size=4):
     print("pictures a read", *set(read))
 
 
+def wait_for(run_dir, step, seconds):
+    """Until the training has saved `step`, at most `seconds`."""
+    until = time.monotonic() + seconds
+    while (checkpoints.steps(run_dir) or [0])[-1] < step and time.monotonic() < until:
+        time.sleep(0.001)
+
+
 def killed(run_dir, steps, kills, seed):
     """Starts a training that saves at every step `kills` times and kills it -9 at a random moment; then lets it end.
 
@@ -138,14 +145,12 @@ def killed(run_dir, steps, kills, seed):
                 train(run_dir, config)
             os._exit(0)
         if attempt < int(kills):
-            before = checkpoints.steps(run_dir)
-            if attempt % 3 == 0:  # while it starts; else some steps after its first checkpoint
-                time.sleep(draw.uniform(0, 4))
-            else:
-                until = time.monotonic() + 60
-                while checkpoints.steps(run_dir) == before and time.monotonic() < until:
-                    time.sleep(0.001)
-                time.sleep(draw.uniform(0, 0.3))
+            begun = (checkpoints.steps(run_dir) or [0])[-1]
+            if attempt % 3 == 0:  # while it starts
+                wait_for(run_dir, begun + 3, draw.uniform(0, 4))
+            else:  # some steps after its first checkpoint, few, so that a fast machine is not at its end before the last
+                wait_for(run_dir, begun + 1, 60)
+                wait_for(run_dir, begun + 3, draw.uniform(0, 0.3))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         reached.append((checkpoints.steps(run_dir) or [0])[-1])

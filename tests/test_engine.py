@@ -209,17 +209,17 @@ def test_a_batch_that_cannot_be_shared_out():
 @pytest.mark.slow
 def test_twenty_kills_lose_nothing(tmp_path):
     """kill -9 at twenty random moments of one training that saves at every step: ends bit for bit as if undisturbed."""
-    config = dataclasses.replace(engine_process.CONFIG, steps=60, keep_checkpoints=2)
+    config = dataclasses.replace(engine_process.CONFIG, steps=100, keep_checkpoints=2)
     engine_process.train(str(tmp_path / "whole"), config)
-    done = start("-m", "tests.engine_process", "killed", tmp_path / "killed", 60, 20, 0, timeout=1200)
+    done = start("-m", "tests.engine_process", "killed", tmp_path / "killed", 100, 20, 0, timeout=1200)
     reached = [int(step) for step in done.stdout.split("reached", 1)[1].split()]
-    assert len(reached) == 21 and reached == sorted(reached) and reached[-1] == 60 and 5 < reached[-2] < 60
-    first, second = held(tmp_path / "whole", 60), held(tmp_path / "killed", 60)
+    assert len(reached) == 21 and reached == sorted(reached) and reached[-1] == 100 and 5 < reached[-2] < 100
+    first, second = held(tmp_path / "whole", 100), held(tmp_path / "killed", 100)
     for name, value in first.items():
         np.testing.assert_array_equal(second[name], value, err_msg=name)
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     left = {name.split(".")[0] for name in os.listdir(tmp_path / "killed" / "checkpoints")} - {""}
-    assert left == {"checkpoint", "ckpt-59", "ckpt-60"}
+    assert left == {"checkpoint", "ckpt-99", "ckpt-100"}
 
 
 HOLD = """

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from data import pipeline, records, splits
 from simgan_tf import keras2
+from simgan_tf.system import files
 from simgan_tf.text import features, notes, vectors, vse
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.pairs import Pairs, central, decode, draw, held_out_mask, to_network, to_pairs
@@ -167,41 +168,32 @@ def run(values: flags.FlagValues) -> None:
         return to_pairs(pictures_of(part), part.captions, vocabulary, values.length)
 
     pairs, validation = pairs_of(seen), pairs_of(unseen)
-    os.makedirs(values.run_dir, exist_ok=True)
-    log_path = os.path.join(values.run_dir, "text_metrics.jsonl")
     rows: list[dict] = []
-    with open(log_path, "w", encoding="utf-8") as log_file:
-
-        def log(row: dict) -> None:
-            rows.append(row)
-            log_file.write(json.dumps(row) + "\n")
-            log_file.flush()
-
-        tower = train(
-            encoder,
-            pairs,
-            validation,
-            image_size=image_size,
-            image_width=values.image_width,
-            steps=values.steps,
-            batch_size=batch_size,
-            learning_rate=values.learning_rate,
-            margin=values.margin,
-            word_dropout=values.word_dropout,
-            validate_every=values.validate_every,
-            seed=values.seed,
-            log=log,
-            reduction=values.reduction,
-            image_side=values.image_side,
-            hardest=values.hardest,
-        )
-        best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
-        results = {"validation": report(f"held-out pictures of {values.split}", encoder, tower, validation, image_size)}
-        if values.split != "test" and info["splits"].get("test", {}).get("images", 0):
-            test = splits.load_split(values.records_dir, "test")
-            test_pairs = pairs_of(test.spread(values.measured_images or len(test)))
-            results["test"] = report("test split", encoder, tower, test_pairs, image_size)
-        log({"final": results, "best_step": best_step})
+    tower = train(
+        encoder,
+        pairs,
+        validation,
+        image_size=image_size,
+        image_width=values.image_width,
+        steps=values.steps,
+        batch_size=batch_size,
+        learning_rate=values.learning_rate,
+        margin=values.margin,
+        word_dropout=values.word_dropout,
+        validate_every=values.validate_every,
+        seed=values.seed,
+        log=rows.append,
+        reduction=values.reduction,
+        image_side=values.image_side,
+        hardest=values.hardest,
+    )
+    best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
+    results = {"validation": report(f"held-out pictures of {values.split}", encoder, tower, validation, image_size)}
+    if values.split != "test" and info["splits"].get("test", {}).get("images", 0):
+        test = splits.load_split(values.records_dir, "test")
+        test_pairs = pairs_of(test.spread(values.measured_images or len(test)))
+        results["test"] = report("test split", encoder, tower, test_pairs, image_size)
+    rows.append({"final": results, "best_step": best_step})
 
     names = ("encoder", "steps", "margin", "reduction", "image_side", "hardest", "learning_rate",
              "word_dropout", "min_count", "seed")  # fmt: skip
@@ -224,6 +216,8 @@ def run(values: flags.FlagValues) -> None:
         "best_step": best_step,
         **results,
     }
+    os.makedirs(values.run_dir, exist_ok=True)
+    files.write_text(os.path.join(values.run_dir, "text_metrics.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
     path = os.path.join(values.run_dir, features.TOWER)
     if pairs.images.ndim == 4:
         features.save_tower(tower, image_size, path)
