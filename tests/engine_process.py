@@ -148,7 +148,7 @@ def killed(run_dir, steps, kills, seed):
             begun = (checkpoints.steps(run_dir) or [0])[-1]
             if attempt % 3 == 0:  # while it starts
                 wait_for(run_dir, begun + 3, draw.uniform(0, 4))
-            else:  # some steps after its first checkpoint, few, so that a fast machine is not at its end before the last
+            else:  # a few steps after its first checkpoint, so that a fast machine is not done before the last kill
                 wait_for(run_dir, begun + 1, 60)
                 wait_for(run_dir, begun + 3, draw.uniform(0, 0.3))
             os.kill(child, signal.SIGKILL)

@@ -217,7 +217,8 @@ def run(values: flags.FlagValues) -> None:
         **results,
     }
     os.makedirs(values.run_dir, exist_ok=True)
-    files.write_text(os.path.join(values.run_dir, "text_metrics.jsonl"), "".join(json.dumps(row) + "\n" for row in rows))
+    log = "".join(json.dumps(row) + "\n" for row in rows)
+    files.write_text(os.path.join(values.run_dir, "text_metrics.jsonl"), log)
     path = os.path.join(values.run_dir, features.TOWER)
     if pairs.images.ndim == 4:
         features.save_tower(tower, image_size, path)
