@@ -365,6 +365,8 @@ def test_the_command_trains_once(tmp_path):
     written = (run_dir / "text_encoder" / "weights.npz").stat().st_mtime_ns
     second = run(*command)
     assert "is there already (dim 6, 9 words)" in second.stdout
+    judge = run(*command, "--split=test", "--steps=1", f"--run_dir={tmp_path / 'judge'}").stdout.splitlines()[-1]
+    assert judge.endswith(f"simgan_tf.evaluation --records_dir={tmp_path} --run_dir=... --judges={tmp_path / 'judge'}")
     log = (run_dir / "text_metrics.jsonl").read_bytes()
     third = run(*command, "--overwrite", "--learning_rate=1e38", check=False)
     assert third.returncode == 1 and "not finite at step" in third.stderr.splitlines()[-1]

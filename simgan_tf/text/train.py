@@ -80,9 +80,13 @@ def main(argv: list[str]) -> None:
               "nothing to do. --overwrite trains it again.")  # fmt: skip
     else:
         training.run(values)
-    preset = f"simgan_{info['dataset']}" if info["dataset"] in ("demo", "cub", "oxford102") else "..."
-    places = f"--records_dir={shlex.quote(values.records_dir)} --run_dir={shlex.quote(values.run_dir)}"
-    print("next: " + commands.as_typed(f"python run_train.py --preset={preset} {places}"))
+    records_flag, run_dir = f"--records_dir={shlex.quote(values.records_dir)}", shlex.quote(values.run_dir)
+    if values.split == "test":  # a judge, from which no generator may learn
+        following = f"python -m simgan_tf.evaluation {records_flag} --run_dir=... --judges={run_dir}"
+    else:
+        preset = f"simgan_{info['dataset']}" if info["dataset"] in ("demo", "cub", "oxford102") else "..."
+        following = f"python run_train.py --preset={preset} {records_flag} --run_dir={run_dir}"
+    print("next: " + commands.as_typed(following))
 
 
 def command() -> None:
