@@ -298,11 +298,11 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
         with open_picture(path, data) as picture:
             check_file(path, data, picture.size)
             unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
-            require_whole(picture, data)
-            if unchanged and (picture.format == "PNG" or _tensorflow_reads(data, picture)):
+            if unchanged and _tensorflow_reads(data, picture):
                 return data
             lossy = picture.format in LOSSY
             load(path, picture)  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
+            require_whole(picture, data)
             flat = upright(to_rgb(path, picture), _orientation(picture))
         if wanted := change(path, flat.size, box, stored_size):
             flat = flat.crop(wanted[0]).resize(wanted[1], Image.Resampling.LANCZOS)
@@ -317,9 +317,28 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
 
 
 def require_whole(picture: Image.Image, data: bytes) -> None:
-    """Raises: ValueError where a PNG lacks rows or its palette, in whose place Pillow puts black without a word."""
+    """Raises: ValueError where a loaded PNG or JPEG lacks pixels, in whose place Pillow puts black or grey unasked."""
     if picture.format == "PNG" and not _tensorflow_reads(data, picture):
         raise ValueError("a part of its pixels, or its palette, is missing")
+    if picture.format in ("JPEG", "MPO"):
+        corner = picture.getpixel((picture.width - 1, picture.height - 1))
+        if _ends_early(data, np.array(corner)):
+            raise ValueError("its data end before its last pixels")
+
+
+def _ends_early(data: bytes, corner: np.ndarray) -> bool:
+    """Whether a JPEG's data end before its last pixels, which are then grey. corner: the very last, of any channels.
+
+    More data before the end mark change the pixels where some are missing; where none is, decoders pass over them.
+    """
+    if np.abs(corner.astype(int) - 128).max() > 2:
+        return False
+    end = data.find(b"\xff\xd9", data.find(b"\xff\xda"))  # of the first scan on
+    longer = data[:end] + bytes(range(1, 255)) * 8 + data[end:]
+    first, second = (Image.open(io.BytesIO(each)) for each in (data, longer))
+    for each in (first, second):
+        each.draft(each.mode, (1, 1))  # an eighth of the size
+    return first.tobytes() != second.tobytes()
 
 
 def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
@@ -329,7 +348,8 @@ def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
     try:
         with tf.device("CPU:0"):
             if picture.format == "JPEG":
-                return tuple(_decode_small(data).shape[:2]) == _small(picture.size)
+                small = _decode_small(data)
+                return tuple(small.shape[:2]) == _small(picture.size) and not _ends_early(data, small[-1, -1].numpy())
             pixels = tf.io.decode_png(data, channels=3)
     except tf.errors.InvalidArgumentError:
         return False
@@ -349,28 +369,35 @@ def _small(size: tuple[int, int]) -> tuple[int, int]:
 
 
 @functools.cache
-def _shapes() -> "Callable[[tf.Tensor], tf.Tensor]":
-    """[N, 3] int32 of N JPEGs. One call for many: Python's lock is taken once, so that threads do not wait for it."""
+def _looks() -> "Callable[[tf.Tensor], tf.Tensor]":
+    """[N, 6] int32 of N JPEGs: height, width and channels of `_decode_small`, then its last pixel.
+
+    One call for many: Python's lock is taken once, so that threads do not wait for it.
+    """
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-    def shapes(encoded: tf.Tensor) -> tf.Tensor:
-        spec = tf.TensorSpec([3], tf.int32)
-        return tf.map_fn(lambda data: tf.shape(_decode_small(data)), encoded, fn_output_signature=spec)
+    def look(data: tf.Tensor) -> tf.Tensor:
+        small = _decode_small(data)
+        return tf.concat([tf.shape(small), tf.cast(small[-1, -1], tf.int32)], 0)
 
-    return shapes
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def looks(encoded: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(look, encoded, fn_output_signature=tf.TensorSpec([6], tf.int32))
+
+    return looks
 
 
 def _decode_all(encoded: list[bytes], sizes: list[tuple[int, int]]) -> bool:
-    """Whether TensorFlow decodes every one of these JPEGs to its size; which one fails is not told."""
+    """Whether TensorFlow decodes every one of these JPEGs whole and to its size; which one fails is not told."""
     import tensorflow as tf
 
     try:
         with tf.device("CPU:0"):
-            shapes = _shapes()(tf.constant(encoded)).numpy()
+            looks = _looks()(tf.constant(encoded)).numpy()
     except tf.errors.InvalidArgumentError:
         return False
-    return [tuple(shape[:2]) for shape in shapes] == [_small(size) for size in sizes]
+    right = [tuple(look[:2]) for look in looks] == [_small(size) for size in sizes]
+    return right and not any(_ends_early(data, look[3:]) for data, look in zip(encoded, looks, strict=True))
 
 
 def load(path: str, picture: Image.Image) -> None:

@@ -57,8 +57,9 @@ def read(source: "str | os.PathLike | Image.Image | np.ndarray") -> Photo:
     try:
         with images.open_picture(path, data) as picture:
             images.check_file(path, data, picture.size)
+            photo = _photo(path, picture)
             images.require_whole(picture, data)
-            return _photo(path, picture)
+            return photo
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
     except Refused as error:

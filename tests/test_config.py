@@ -47,7 +47,7 @@ def test_shipped_presets_differ_from_the_papers_objective_where_they_say(name):
     ("values", "said"),
     [
         ({"image_size": 100}, "image_size=100 must be a power of two from 16.*try 64"),
-        ({"image_size": 8, "load_size": 8}, "image_size=8 must be from 16 to 1024"),
+        ({"image_size": 8, "load_size": 8}, "image_size=8 must be from 16 to 512"),
         ({"image_size": 64, "load_size": 60}, "load_size=60 is below image_size=64.*try 76"),
         ({"batch_size": 1}, "batch_size=1"),
         ({"width": 0}, "width=0 must be from 1 to 2048"),

@@ -595,6 +595,27 @@ def test_pngs_that_lack_a_part(chunks, tmp_path):
     refused(lambda: images.read_picture(path), path, "a part of its pixels, or its palette, is missing")
 
 
+@pytest.mark.parametrize("mode, settings", [
+    ("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", {"subsampling": 0}), ("RGB", {"restart_marker_rows": 1}),
+], ids=str)  # fmt: skip
+def test_jpegs_whose_data_end_early(mode, settings, tmp_path):
+    """Decoders put grey in place of the rest; a photograph that is grey there by itself is whole."""
+    def made(pixels):
+        file = io.BytesIO()
+        Image.fromarray(pixels).convert(mode).save(file, "JPEG", **settings)
+        return file.getvalue()
+
+    pixels = np.full([60, 80, 3], 128, np.uint8)
+    grey = write(tmp_path / "grey.jpg", made(pixels))
+    pixels[:30] = np.random.default_rng(0).integers(0, 256, [30, 80, 3])
+    half = write(tmp_path / "half.jpg", made(pixels))
+    assert len(images.read_pictures([grey, half])) == 2 and photo.read(grey) and photo.read(half)
+    data = made(np.random.default_rng(1).integers(0, 256, [60, 80, 3], np.uint8))
+    path = write(tmp_path / "a.jpg", data[: len(data) // 2].rstrip(b"\xff") + b"\xff\xd9" + b"a film")
+    for read in (images.read_picture, lambda path: images.read_pictures([grey, path]), photo.read):
+        refused(lambda read=read: read(path), path, "its data end before its last pixels")
+
+
 def test_a_film_behind_a_photograph(tmp_path):
     """Phones put one there; by chance it holds the two bytes of a scan's mark often."""
     path = write(tmp_path / "a.jpg", jpeg() + b"\xff\xda" * 500)

@@ -51,7 +51,7 @@ class Base:
     method: ClassVar[str]  # its name in simgan_tf.methods.METHODS
 
     # Pictures and sentences
-    image_size: int = setting(256, "pixels, square; paper", least=16, most=1024)
+    image_size: int = setting(256, "pixels, square; paper", least=16, most=512)
     load_size: int = setting(304, "pixels, shorter side before the random crop; the relatives' 76/64", most=4096)
     flip: bool = setting(True, "mirror half of the training pictures")
     rotate_degrees: float = setting(
