@@ -33,6 +33,7 @@ from benchmarks import turns
 from simgan_tf import carry
 from simgan_tf.edit import Editor, small_picture
 from simgan_tf.system import commands
+from simgan_tf.system.pictures import to_pixels
 
 Carrier = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # photo, small, edited -> full
 LARGE = (3000, 4000)
@@ -127,10 +128,6 @@ def shrink(photo: np.ndarray, h: int, w: int) -> np.ndarray:
     channels = [Image.fromarray(photo[..., c].astype(np.float32)) for c in range(photo.shape[2])]
     small = [np.asarray(channel.resize((w, h), Image.Resampling.BILINEAR)) for channel in channels]
     return np.stack(small, axis=2) / np.float32(127.5) - np.float32(1)
-
-
-def to_pixels(image: np.ndarray) -> np.ndarray:
-    return np.clip(np.round(127.5 * (image + 1)), 0, 255).astype(np.uint8)
 
 
 def detail(photo: np.ndarray, h: int, w: int) -> np.ndarray:

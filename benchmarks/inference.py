@@ -134,5 +134,4 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     commands.run(main, define_flags)

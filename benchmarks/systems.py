@@ -12,7 +12,6 @@ not counted.
 
 import dataclasses
 import json
-import os
 import statistics
 from typing import Any
 
@@ -187,5 +186,4 @@ def measure(case: str, values: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     commands.run(main, define_flags)

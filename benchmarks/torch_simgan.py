@@ -138,21 +138,34 @@ def as_images(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(array).permute(0, 3, 1, 2)
 
 
-class SIMGAN:
-    """Both networks, both optimizers and the update, in PyTorch's fastest ways.
+def kl_to_normal(mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
+    return (0.5 * ((2 * log_sigma).exp() + mean.square() - 1) - log_sigma).mean()
 
-    precision: float32, or mixed_bfloat16 by autocast. compiled: by torch.compile.
-    """
+
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+class Peer:
+    """Both networks and both optimizers. compiled: the networks' calls, by torch.compile."""
+
+    def __init__(self, config: Base, generator: nn.Module, discriminator: nn.Module, compiled: bool) -> None:
+        self.config, self.generator, self.discriminator = config, generator, discriminator
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.channels_last)
+        self.g_optimizer, self.d_optimizer = optimizer(config, generator), optimizer(config, discriminator)
+        self.call_generator, self.call_discriminator = (
+            torch.compile(network, dynamic=False) if compiled else network for network in (generator, discriminator)
+        )
+
+
+class SIMGAN(Peer):
+    """The update in PyTorch's fastest ways. precision: float32, or mixed_bfloat16 by autocast."""
 
     def __init__(self, config: Config, embedding_size: int, precision: str, compiled: bool = False) -> None:
-        self.config = config
-        self.generator = Generator(config, embedding_size).to(memory_format=torch.channels_last)
-        self.discriminator = Discriminator(config, embedding_size).to(memory_format=torch.channels_last)
-        self.g_optimizer, self.d_optimizer = (optimizer(config, net) for net in (self.generator, self.discriminator))
-        self.call_generator, self.call_discriminator = self.generator, self.discriminator
-        if compiled:
-            self.call_generator = torch.compile(self.generator, dynamic=False)
-            self.call_discriminator = torch.compile(self.discriminator, dynamic=False)
+        super().__init__(config, Generator(config, embedding_size), Discriminator(config, embedding_size), compiled)
         self.bf16 = precision == "mixed_bfloat16"
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -180,9 +193,7 @@ class SIMGAN:
             "d_edited": edited_score.square().mean(),
         }
         d_loss = terms["d_real"] + terms["d_mismatched"] + terms["d_edited"]
-        self.d_optimizer.zero_grad()
-        d_loss.backward()
-        self.d_optimizer.step()
+        descend(self.d_optimizer, d_loss)
 
         self.discriminator.requires_grad_(False)  # no gradient of D's weights in the update of G
         with self.autocast():
@@ -192,11 +203,9 @@ class SIMGAN:
             reconstructed, _, _ = generator(edited, matching, torch.zeros_like(noise), update=False)
         terms["g_adversarial"] = (score - 1).square().mean()
         terms["g_cycle"] = config.cycle_weight * (reconstructed - image).abs().mean()
-        terms["g_kl"] = config.kl_weight * (0.5 * ((2 * log_sigma).exp() + mean.square() - 1) - log_sigma).mean()
+        terms["g_kl"] = config.kl_weight * kl_to_normal(mean, log_sigma)
         g_loss = terms["g_adversarial"] + terms["g_cycle"] + terms["g_kl"]
-        self.g_optimizer.zero_grad()
-        g_loss.backward()
-        self.g_optimizer.step()
+        descend(self.g_optimizer, g_loss)
         self.discriminator.requires_grad_(True)
         return {
             **{name: term.detach() for name, term in terms.items()},

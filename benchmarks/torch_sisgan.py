@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.torch_simgan import SLOPE, BatchNorm, Residual, conv, correlation, join, optimizer
+from benchmarks.torch_simgan import SLOPE, BatchNorm, Peer, Residual, conv, correlation, descend, join, kl_to_normal
 from simgan_tf.configs.sisgan import Config
 
 
@@ -74,22 +74,11 @@ def cross_entropy(logits: torch.Tensor, target: float) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))
 
 
-def kl_to_normal(mean: torch.Tensor, log_sigma: torch.Tensor) -> torch.Tensor:
-    return (0.5 * ((2 * log_sigma).exp() + mean.square() - 1) - log_sigma).mean()
-
-
-class SISGAN:
-    """Both networks, both optimizers and the update, from one forward pass of G as ours. compiled: by torch.compile."""
+class SISGAN(Peer):
+    """The update, from one forward pass of G as ours."""
 
     def __init__(self, config: Config, embedding_size: int, compiled: bool = False) -> None:
-        self.config = config
-        self.generator = Generator(config, embedding_size).to(memory_format=torch.channels_last)
-        self.discriminator = Discriminator(config, embedding_size).to(memory_format=torch.channels_last)
-        self.g_optimizer, self.d_optimizer = (optimizer(config, net) for net in (self.generator, self.discriminator))
-        self.call_generator, self.call_discriminator = self.generator, self.discriminator
-        if compiled:
-            self.call_generator = torch.compile(self.generator, dynamic=False)
-            self.call_discriminator = torch.compile(self.discriminator, dynamic=False)
+        super().__init__(config, Generator(config, embedding_size), Discriminator(config, embedding_size), compiled)
 
     def train_step(self, rows: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One update of D, then one of G; the terms and figures that our step returns. rows: of our `prepare`."""
@@ -103,9 +92,7 @@ class SISGAN:
             "d_edited": 0.5 * cross_entropy(wrong, 0.0),
         }
         d_loss = sum(terms.values())
-        self.d_optimizer.zero_grad()
-        d_loss.backward()
-        self.d_optimizer.step()
+        descend(self.d_optimizer, d_loss)
 
         self.discriminator.requires_grad_(False)  # no gradient of D's weights in the update of G
         (logit,) = self.call_discriminator(edited, relevant, update=False)
@@ -114,9 +101,7 @@ class SISGAN:
             "g_kl": self.config.kl_weight * kl_to_normal(mean, log_sigma),
         }
         g_loss = sum(g_terms.values())
-        self.g_optimizer.zero_grad()
-        g_loss.backward()
-        self.g_optimizer.step()
+        descend(self.g_optimizer, g_loss)
         self.discriminator.requires_grad_(True)
         terms |= {**g_terms, "d_loss": d_loss, "g_loss": g_loss, "score_real": real.mean(),
                   "score_mismatched": mismatched.mean(), "score_edited": wrong.mean(),

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.torch_simgan import SLOPE, conv, correlation, join, optimizer
-from benchmarks.torch_sisgan import Normed, cross_entropy, kl_to_normal
+from benchmarks.torch_simgan import SLOPE, Peer, conv, correlation, descend, join, kl_to_normal
+from benchmarks.torch_sisgan import Normed, cross_entropy
 from simgan_tf.configs.tagan import Config
 
 
@@ -112,19 +112,15 @@ def log_cross_entropy(log_p: torch.Tensor, target: float) -> torch.Tensor:
     return -(log_p if target else (-torch.expm1(log_p.clamp(max=-1e-7))).log()).mean()
 
 
-class TAGAN:
-    """Both networks, both optimizers and the update, from one forward pass of G as ours.
+class TAGAN(Peer):
+    """The update, from one forward pass of G as ours.
 
     table: word vectors [V, E] float32. compiled: by torch.compile, all but the GRUs.
     """
 
     def __init__(self, config: Config, table: np.ndarray, compiled: bool = False) -> None:
-        self.config = config
-        self.generator = nn.ModuleList([Words(table, config.hidden_size), Generator(config)])
-        self.discriminator = nn.ModuleList([Words(table, config.hidden_size), Discriminator(config)])
-        for networks in (self.generator, self.discriminator):
-            networks.to(memory_format=torch.channels_last)
-        self.g_optimizer, self.d_optimizer = (optimizer(config, net) for net in (self.generator, self.discriminator))
+        networks = ([Words(table, config.hidden_size), network(config)] for network in (Generator, Discriminator))
+        super().__init__(config, *map(nn.ModuleList, networks), compiled=False)
         self.g_words, self.edit = self.generator
         self.d_words, self.see = self.discriminator
         self.hear = self.see.hear
@@ -151,9 +147,7 @@ class TAGAN:
             "d_mismatched": config.conditional_weight / 2 * log_cross_entropy(mismatching, 0.0),
         }
         d_loss = sum(terms.values())
-        self.d_optimizer.zero_grad()
-        d_loss.backward()
-        self.d_optimizer.step()
+        descend(self.d_optimizer, d_loss)
 
         self.discriminator.requires_grad_(False)  # no gradient of D's weights in the update of G
         heard = self.hear(*self.d_words(rows["mismatching"]))
@@ -166,25 +160,10 @@ class TAGAN:
             "g_kl": config.kl_weight * (kl_to_normal(mean, log_sigma) + kl_to_normal(own_mean, own_log_sigma)),
         }
         g_loss = sum(g_terms.values())
-        self.g_optimizer.zero_grad()
-        g_loss.backward()
-        self.g_optimizer.step()
+        descend(self.g_optimizer, g_loss)
         self.discriminator.requires_grad_(True)
         terms |= {**g_terms, "d_loss": d_loss, "g_loss": g_loss, "score_real": real.sigmoid().mean(),
                   "score_edited": fake.sigmoid().mean(), "score_matching": matching.exp().mean(),
                   "score_mismatched": mismatching.exp().mean(),
                   "source_correlation": correlation(edited, image)}  # fmt: skip
         return {name: term.detach() for name, term in terms.items()}
-
-
-def gru_arrays(kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
-    """The four arrays of PyTorch's GRU, as `copy_weights` takes them, of Keras' three: [E, 3H], [H, 3H], [2, 3H].
-
-    Keras has the gates in the order z, r, h, PyTorch r, z, n.
-    """
-
-    def turned(array: np.ndarray) -> np.ndarray:
-        z, r, h = np.split(array, 3, axis=-1)
-        return np.concatenate([r, z, h], axis=-1)
-
-    return [turned(kernel), turned(recurrent), turned(bias[0]), turned(bias[1])]

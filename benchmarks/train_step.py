@@ -15,7 +15,6 @@ own text is used then: the work is the same.
 
 import dataclasses
 import json
-import os
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -297,5 +296,4 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     commands.run(main, define_flags)

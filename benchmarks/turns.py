@@ -13,13 +13,12 @@ from typing import Any
 class Worker:
     """A process of `python -m module --side=...` that answers one JSON line for one JSON line."""
 
-    def __init__(self, module: str, side: str, **environment: str) -> None:
+    def __init__(self, module: str, side: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, f"--side={side}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **environment},
         )
 
     def ask(self, **question: Any) -> Any:

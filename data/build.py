@@ -381,7 +381,6 @@ def remarks(info: dict[str, object]) -> list[str]:
 
 
 def define_flags() -> None:
-    """Flags of `python -m data.build`."""
     flags.DEFINE_enum("dataset", None, list(DATASETS), "Layout of the raw files, see above.", required=True)
     flags.DEFINE_string("raw_dir", None, "Folder of the raw set, see above.", required=True)
     flags.DEFINE_string("out_dir", None, "Folder to make: the record files and dataset.json.", required=True)

@@ -16,7 +16,7 @@ MAX_TABLE = 2**24  # bytes; images.txt, the longest, has half a million
 
 def TREE(raw_dir: str, captions_dir: str = "") -> str:
     """The files that a build needs, one a line with a remark."""
-    root, texts = _root(raw_dir), captions_dir or _captions_dir(raw_dir)
+    root, texts = _root(raw_dir), captions_dir or _unpacked(raw_dir, "text_c10")
     bird = "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18"
     return f"""{root}/images/{bird}.jpg ...  11,788 in all
 {root}/images.txt  number and path of each picture
@@ -43,7 +43,7 @@ def listing(raw_dir: str, captions_dir: str = "", skip_missing: bool = False, **
     Raises: FileNotFoundError with the expected tree; ValueError naming the file, and the line in it, that is wrong.
     """
     check_unpacked(raw_dir)
-    captions_dir, root = captions_dir or _captions_dir(raw_dir), _root(raw_dir)
+    captions_dir, root = captions_dir or _unpacked(raw_dir, "text_c10"), _root(raw_dir)
     if os.path.isdir(os.path.join(root, "lists")) or os.path.isdir(os.path.join(root, "annotations-mat")):
         raise ValueError(
             f"{root!r} is CUB-200 of 2010 (it has lists/ or annotations-mat/), of other pictures; the captions belong "
@@ -68,16 +68,10 @@ def _root(raw_dir: str) -> str:
     return raw_dir if not os.path.isdir(inside) and os.path.isfile(os.path.join(raw_dir, "images.txt")) else inside
 
 
-def _outlines_dir(root: str) -> str:
-    """Where segmentations.tgz was unpacked: in CUB_200_2011/, or beside it."""
-    inside = os.path.join(root, "segmentations")
-    beside = os.path.join(os.path.dirname(os.path.abspath(root)), "segmentations")
-    return beside if not os.path.isdir(inside) and os.path.isdir(beside) else inside
-
-
-def _captions_dir(raw_dir: str) -> str:
-    inside = os.path.join(raw_dir, "text_c10")
-    beside = os.path.join(os.path.dirname(os.path.abspath(raw_dir)), "text_c10")
+def _unpacked(folder: str, name: str) -> str:
+    """Where an archive was unpacked as `name`: in `folder`, or beside it."""
+    inside = os.path.join(folder, name)
+    beside = os.path.join(os.path.dirname(os.path.abspath(folder)), name)
     return beside if not os.path.isdir(inside) and os.path.isdir(beside) else inside
 
 
@@ -93,7 +87,7 @@ def _entries(root: str) -> dict[str, Entry]:
     )
     labels, classes = _table(label_path), _table(class_path)
     boxes = _table(box_path) if os.path.isfile(box_path) else {}
-    outlines = _outlines_dir(root)
+    outlines = _unpacked(root, "segmentations")
     drawn = {folder: _names(os.path.join(outlines, folder)) for folder in _names(outlines)}
     entries: dict[str, Entry] = {}
     for number, (place, (path, *_)) in _table(image_path).items():

@@ -308,7 +308,6 @@ def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, obj
 
 
 def define_flags() -> None:
-    """Flags of `python -m data.doctor`."""
     flags.DEFINE_enum("dataset", None, list(build.DATASETS), "Layout of the raw files, see data.build --help.")
     flags.DEFINE_string("raw_dir", None, "Folder of the raw set.")
     flags.DEFINE_string("embeddings", "", "Ready embeddings of the captions to check as well.")

@@ -114,14 +114,14 @@ def _captions(raw_dir: str, captions_dir: str, pictures: dict[str, str], tree: l
         for table, _ in tables_below(place, below)[:1] if captions_dir else ():
             return _of_tables([(table, "")], pictures)
         if files := sidecars.below(place, below):
-            return _of_texts(files, pictures, "text files")
+            return _of_texts(files, pictures)
     if captions_dir or any(os.path.exists(os.path.join(raw_dir, name)) for name in ("captions.pickle", "text_c10")):
         read = captions.read(captions_dir or raw_dir)
         return _renamed(read.texts, pictures, read.carrier, read.where, [], "")
     bare = {key.rsplit("/", 1)[-1] for key in pictures}  # text files that lie elsewhere, such as in labels/
     files = {name: path for name, path in sidecars.below(raw_dir, tree).items() if name.rsplit("/", 1)[-1] in bare}
     if files:
-        return dataclasses.replace(_of_texts(files, pictures, "text files"), class_of={})
+        return dataclasses.replace(_of_texts(files, pictures), class_of={})
     others = [os.path.join(folder, name) for folder, names in tree for name in names
               if name.lower().endswith(tables.ENDINGS) and not name.lower().endswith(".txt")]  # fmt: skip
     if len(others) == 1:  # a table of another name; where it is none of captions, it is refused by its name
@@ -184,7 +184,7 @@ def _of_tables(paths: list[tuple[str, str]], pictures: dict[str, str]) -> captio
     return captions.Captions(all_texts, {}, {}, carrier, lambda key: places.get(key, paths[0][0]), tuple(faults))
 
 
-def _of_texts(files: dict[str, str], pictures: dict[str, str], carrier: str) -> captions.Captions:
+def _of_texts(files: dict[str, str], pictures: dict[str, str]) -> captions.Captions:
     """Of text files by their path without ending; where they alone lie in folders, these are classes."""
     bare = {name.rsplit("/", 1)[-1]: name for name in files}
     index = names.Names(pictures)
@@ -192,7 +192,7 @@ def _of_texts(files: dict[str, str], pictures: dict[str, str], carrier: str) -> 
     if len(bare) == len(files) and len(index.match(files)[0]) < len(files):
         own, class_of = bare, {name: full.split("/")[0] for name, full in bare.items() if "/" in full}
     texts = sidecars.read({name: files[full] for name, full in own.items()})
-    read = _renamed(texts, pictures, carrier, lambda name: files.get(own.get(name, name), "no text file"), [], "",
+    read = _renamed(texts, pictures, "text files", lambda name: files.get(own.get(name, name), "no text file"), [], "",
                     index)  # fmt: skip
     return dataclasses.replace(
         read, class_of={keys[0]: folder for name, folder in class_of.items() if len(keys := index.find([name])) == 1}

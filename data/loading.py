@@ -39,9 +39,28 @@ def examples(
     chunks = _chunks(entries)
     pool = ThreadPoolExecutor(workers)
 
+    def load_all(chunk: list[Entry]) -> list[Example]:
+        boxes = [entry.box if crop else None for entry in chunk]
+        pictures = images.read_pictures([entry.image_path for entry in chunk], boxes, stored_size, headers_only)
+        loaded = []
+        for entry, box, image in zip(chunk, boxes, pictures, strict=True):
+            mask = images.read_mask(entry.mask_path, image, box, stored_size) if entry.mask_path else b""
+            rows = vectors.rows[entry.key] if vectors else None
+            loaded.append(Example(image, entry.key, entry.class_id, entry.captions, mask, entry.colour, rows))
+        return loaded
+
+    def load(chunk: list[Entry]) -> list[Example | ValueError]:
+        """The examples of a chunk, with an error in the place of each that cannot be used."""
+        try:
+            return load_all(chunk)
+        except FileNotFoundError as error:
+            fault = ValueError(f"No {error.filename!r} for {chunk[0].key}; add it.")
+        except (ValueError, OSError) as error:
+            fault = ValueError(commands.in_words(error))
+        return [fault] if len(chunk) == 1 else [example for one in chunk for example in load([one])]
+
     def submit(count: int) -> list:
-        options = crop, stored_size, vectors, headers_only
-        return [pool.submit(_load, chunk, *options) for chunk in itertools.islice(chunks, count)]
+        return [pool.submit(load, chunk) for chunk in itertools.islice(chunks, count)]
 
     try:
         waiting = collections.deque(submit(workers + 1))
@@ -68,31 +87,3 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _load(
-    chunk: list[Entry], crop: bool, stored_size: int, vectors: Embeddings | None, headers_only: bool
-) -> list[Example | ValueError]:
-    """The examples of a chunk, with an error in the place of each that cannot be used."""
-    try:
-        return _load_all(chunk, crop, stored_size, vectors, headers_only)
-    except FileNotFoundError as error:
-        fault = ValueError(f"No {error.filename!r} for {chunk[0].key}; add it.")
-    except (ValueError, OSError) as error:
-        fault = ValueError(commands.in_words(error))
-    if len(chunk) == 1:
-        return [fault]
-    return [example for one in chunk for example in _load([one], crop, stored_size, vectors, headers_only)]
-
-
-def _load_all(
-    chunk: list[Entry], crop: bool, stored_size: int, vectors: Embeddings | None, headers_only: bool
-) -> list[Example]:
-    boxes = [entry.box if crop else None for entry in chunk]
-    pictures = images.read_pictures([entry.image_path for entry in chunk], boxes, stored_size, headers_only)
-    loaded = []
-    for entry, box, image in zip(chunk, boxes, pictures, strict=True):
-        mask = images.read_mask(entry.mask_path, image, box, stored_size) if entry.mask_path else b""
-        rows = vectors.rows[entry.key] if vectors else None
-        loaded.append(Example(image, entry.key, entry.class_id, entry.captions, mask, entry.colour, rows))
-    return loaded

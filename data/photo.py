@@ -47,10 +47,10 @@ def read(source: "str | os.PathLike | Image.Image | np.ndarray") -> Photo:
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
             raise ValueError(f"pixels are {source.dtype} {list(source.shape)}; accepted are uint8 [H, W, 3].")
-        _check("the picture", source.shape[1::-1])
+        check_size("the picture", source.shape[1::-1])
         return Photo(source)
     if isinstance(source, Image.Image):
-        _check("the picture", source.size)
+        check_size("the picture", source.size)
         return _photo("the picture", source.copy())
     path = os.fspath(source)
     data = images.read_file(path)
@@ -67,13 +67,6 @@ def read(source: "str | os.PathLike | Image.Image | np.ndarray") -> Photo:
     except images.BROKEN as error:
         why = images.reason(error, data)
         raise ValueError(f"{path} is not a readable picture ({why}); choose another one.") from error
-
-
-def _check(name: str, size: tuple[int, int]) -> None:
-    try:
-        check_size(name, size)
-    except Refused as error:
-        raise ValueError(str(error)) from error
 
 
 def _photo(name: str, picture: Image.Image) -> Photo:

@@ -274,11 +274,6 @@ def evaluation_images(split: Split, image_size: int, load_size: int) -> np.ndarr
     return decoded_images(split, image_size, load_size).all()
 
 
-def evaluation_masks(split: Split, image_size: int, load_size: int) -> np.ndarray:
-    """`decoded_masks`, all of them in memory. Raises as that."""
-    return decoded_masks(split, image_size, load_size).all()
-
-
 def _check_sizes(image_size: int, load_size: int) -> None:
     if not 1 <= image_size <= load_size:
         raise ValueError(f"image_size={image_size} must be 1 to load_size={load_size}, out of which it is cut.")

@@ -441,7 +441,7 @@ def _damage(paths: list[str], error: "tf.errors.OpError") -> str:
 def _values(example: Example) -> dict[str, list]:
     """The example as the lists that go into its features, in the order of FEATURES."""
     flat = [] if example.embeddings is None else np.asarray(example.embeddings, np.float32).ravel()
-    values = {
+    return {
         "image": [example.image],
         "key": [example.key.encode()],
         "class_id": [example.class_id],
@@ -450,7 +450,6 @@ def _values(example: Example) -> dict[str, list]:
         "colour": [example.colour.encode()],
         "embeddings": flat,
     }
-    return {name: values[name] for name in FEATURES}
 
 
 def _told_apart(values: list[list]) -> bytes:

@@ -102,7 +102,6 @@ def _wrap(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
 
 
 def define_flags() -> None:
-    """Flags of `python -m data.show`."""
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote.", required=True)
     flags.DEFINE_string("out", None, "Picture to write, .png or .jpg.", required=True)
     flags.DEFINE_enum("split", "train", list(records.SPLITS), "Which pictures.")

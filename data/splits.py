@@ -26,11 +26,6 @@ class Column(Sequence):
             return list(self.take(row))
         return getattr(records.parse(self.places.record(int(self.rows[row]))), self.field)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(lambda a, b: a == b, self, other))
-
-    __hash__ = None
-
     def take(self, rows: Any) -> "Column":
         return Column(self.places, self.field, self.rows[rows])
 
@@ -39,10 +34,6 @@ class Column(Sequence):
         if self.field == "image":
             return self.places.images(self.rows[rows])
         return np.fromiter(self.take(rows), object, len(rows))
-
-    def numpy(self) -> np.ndarray:
-        """All values [N], as objects."""
-        return np.fromiter(self, object, len(self))
 
 
 class Vectors:
@@ -66,12 +57,7 @@ class Vectors:
             found[i] = self.places.embedding(int(self.rows[picture]), number - int(self.first[picture]))
         return found
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.read(np.arange(len(self))).astype(dtype or np.float32)
-
     def __getitem__(self, key: Any) -> np.ndarray:
-        if isinstance(key, tuple):
-            return self[key[0]][(slice(None), *key[1:])]
         numbers = np.arange(len(self))[key]
         return self.read(numbers) if np.ndim(numbers) else self.read(numbers[None])[0]
 

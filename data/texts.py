@@ -63,21 +63,20 @@ def decode(path: str, data: bytes) -> str:
     return text
 
 
-def lines(path: str, max_bytes: int, values: int = 0) -> Iterator[str]:
+def lines(path: str, max_bytes: int, values: int) -> Iterator[str]:
     """The lines of a file, without their ends, whichever of LF, CR LF and CR these are; decoded as by `decode`.
 
     A file of any size takes the memory of its longest line. values: that are made of a line, for
-    `sandbox.require_room`; 0 = lines are not counted beforehand.
+    `sandbox.require_room`.
     Raises: ValueError, also for a line over MAX_LINE.
     """
     with sandbox.opened(path, max_bytes) as file:
         encoding = _encoding(path, file.read(4096))
         file.seek(0)
-        if values:
-            blocks = iter(functools.partial(file.read, 2**20), b"")
-            count = sum(max(block.count(b"\n"), block.count(b"\r")) for block in blocks)
-            sandbox.require_room(count, values, "lines")
-            file.seek(0)
+        blocks = iter(functools.partial(file.read, 2**20), b"")
+        count = sum(max(block.count(b"\n"), block.count(b"\r")) for block in blocks)
+        sandbox.require_room(count, values)
+        file.seek(0)
         number = 0
         text = io.TextIOWrapper(file, encoding=encoding)
         try:

@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +15,7 @@ from data.painter import COLOURS
 from export import parity, saved_model, tflite, variants
 from simgan_tf.edit import Editor
 from simgan_tf.evaluation import metrics
+from simgan_tf.system import commands
 
 PICTURES, COLOURED = 32, 256  # pictures that quality is measured on; COLOURED where colours can be read
 SAMPLES = 64  # training pictures that int8 is calibrated on
@@ -114,7 +113,7 @@ def cases(editor: Editor, records_dir: str | None = None, seed: int = 0) -> Case
         image = pipeline.evaluation_images(split, config.image_size, config.load_size)
         text, others = _other_captions(split, coloured, seed)
         if coloured:
-            masks = pipeline.evaluation_masks(split, config.image_size, config.load_size)
+            masks = pipeline.decoded_masks(split, config.image_size, config.load_size).all()
             wanted = np.array(split.colours)[others]
         pictures = f"{len(split)} test pictures of the records"
     pixels = np.round((image + 1) * 127.5).astype(np.uint8)
@@ -169,12 +168,9 @@ def measure(path: str, held_out: Cases) -> tuple[dict[str, Any], dict[str, float
     with tempfile.TemporaryDirectory() as scratch:
         in_path, out_path = os.path.join(scratch, "in.npz"), os.path.join(scratch, "out.npz")
         np.savez(in_path, image=held_out.image, tokens=held_out.tokens, noise=held_out.noise)
-        command = [sys.executable, "-m", "export.on_device", os.path.abspath(path), in_path, out_path]
-        root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        done, last = commands.start("export.on_device", os.path.abspath(path), in_path, out_path)
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-            raise ValueError(f"{name}: does not run: {lines[-1]}; not exported.")
+            raise ValueError(f"{name}: does not run: {last}; not exported.")
         with np.load(out_path, allow_pickle=False) as arrays:
             outputs = dict(arrays)
     anything = (np.inf, np.inf)

@@ -79,7 +79,8 @@ def export(
                 deployment.write(editor, path)
                 bar.update()
                 stage("checking SavedModel")
-                written[name] = {"bytes": _bytes(path), **checks.check(path, editor, inputs, compute)}
+                size = sum(files.sizes(path).values())
+                written[name] = {"bytes": size, **checks.check(path, editor, inputs, compute)}
                 bar.update()
             measured_on = None
             if "tflite" in formats:
@@ -108,10 +109,6 @@ def export(
         }
         files.write_text(os.path.join(partial, "export.json"), json.dumps(report, indent=2) + "\n")
     return report
-
-
-def _bytes(path: str) -> int:
-    return sum(os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
 
 
 def _versions() -> dict[str, str]:

@@ -175,18 +175,12 @@ def _copy_json(source: str, path: str) -> None:
     files.write_text(path, json.dumps(portable(_read_json(source)), indent=2) + "\n")
 
 
-def sizes(folder: str) -> dict[str, int]:
-    """Bytes of every file, by its name from `folder`."""
-    paths = (os.path.join(inner, name) for inner, _, names in os.walk(folder) for name in names)
-    return {os.path.relpath(path, folder): os.path.getsize(path) for path in sorted(paths)}
-
-
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     require_replaceable(values.out_dir)  # before TensorFlow starts, so that a wrong folder costs no time
     command = shlex.join(["python", "-m", "export.pack", *sys.argv[1:]])
     packed = pack(values.run_dir, values.out_dir, values.step, command, values.for_training)
-    bytes_of = sizes(values.out_dir)
+    bytes_of = files.sizes(values.out_dir)
     for name, size in bytes_of.items():
         print(f"{size / 1e6:9.3f} MB  {name}")
     print(f"{sum(bytes_of.values()) / 1e6:9.3f} MB  in all")

@@ -137,7 +137,7 @@ def _signatures(
         with tf.control_dependencies(checks):
             checks += [reading.finite(name, tf.identity(tensor)) for name, (tensor, _) in given.items()]
         with tf.control_dependencies(checks):
-            checks.append(reading.in_range("image", tf.identity(image)))
+            checks.append(reading.in_range(tf.identity(image)))
         with tf.control_dependencies(checks):
             return {"image": generator(tf.identity(image), embedding, noise)}
 

@@ -5,8 +5,9 @@ python -m export.variants VARIANT SOURCE OUT [SAMPLES.npz]
 
 import importlib.util
 import os
-import subprocess
 import sys
+
+from simgan_tf.system import commands
 
 SIGNATURES = ("embed", "edit", "manipulate")
 VARIANTS = {  # name -> what it is, for people
@@ -55,19 +56,14 @@ def convert(variant: str, source: str, out: str, samples: str | None = None) -> 
     samples: for CALIBRATED, an .npz as `quantise.activation_ranges` takes it.
     Raises: ValueError with the process's last line, or the signal that ended it.
     """
-    command = [sys.executable, "-m", "export.variants", variant, source, out, *([samples] if samples else [])]
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done, last = commands.start("export.variants", variant, source, out, *([samples] if samples else []))
     if done.returncode or not os.path.isfile(out):
-        lines = done.stderr.strip().splitlines() or ["no message"]
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        raise ValueError(f"TFLite {variant}: the conversion ended with {how}: {lines[-1]}; not exported.")
+        raise ValueError(f"TFLite {variant}: the conversion ended with {how}: {last}; not exported.")
 
 
 def from_saved_model(variant: str, source: str) -> bytes:
     """float32, float16 or dynamic_int8, by TensorFlow's own converter."""
-    from simgan_tf.system import commands
-
     commands.start_tensorflow()
     import tensorflow as tf
 

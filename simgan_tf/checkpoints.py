@@ -246,7 +246,35 @@ def _fill(path: str, parts: Parts, others_allowed: bool) -> None:
     A float32 variable takes float16 too, which `export.pack` writes; every other type must be the variable's own.
     """
     with _reader(path) as reader:
-        _fill_from(reader, path, parts, others_allowed)
+        shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+        wanted = {f"{part}/v/{i:04d}{VALUE}": v for part, variables in parts.items() for i, v in enumerate(variables)}
+        own_parts = {name.split("/v/")[0] for name in wanted}
+        differing = [
+            f"{_describe(name)} is {shapes.get(name, 'missing')} there, {list(variable.shape)} now"
+            for name, variable in wanted.items()
+            if shapes.get(name) != list(variable.shape)
+        ]
+        differing += [
+            f"{_describe(name)} is {dtypes[name].name} there, {variable.dtype.name} now"
+            for name, variable in wanted.items()
+            if name in dtypes and dtypes[name] != variable.dtype and (dtypes[name], variable.dtype) != HALF
+        ]
+        for name in sorted(shapes):
+            part = name.split("/v/")[0]
+            if "/v/" in name and name not in wanted and (part in own_parts or not others_allowed):
+                differing.append(f"{_describe(name)} is {shapes[name]} there, missing now")
+        if differing:
+            raise ValueError(
+                f"{path} holds other networks, or those of another version ({'; '.join(differing[:2])}"
+                f"{'; ...' if differing[2:] else ''}): choose another --run_dir, or give the flags it was trained with."
+            )
+        values = [reader.get_tensor(name) for name in wanted]
+    broken = [name for name, value in zip(wanted, values, strict=True)
+              if value.dtype.kind == "f" and not np.isfinite(value).all()]  # fmt: skip
+    if broken:
+        raise ValueError(f"{path} holds values that are not finite ({_describe(broken[0])}): copy it again.")
+    for variable, value in zip(wanted.values(), values, strict=True):
+        variable.assign(value.astype(variable.dtype.as_numpy_dtype) if value.dtype == np.float16 else value)
 
 
 @contextlib.contextmanager
@@ -261,38 +289,6 @@ def _reader(path: str) -> Iterator[Any]:
             yield tf.train.load_checkpoint(os.path.join(folder, os.path.basename(path)))
         else:
             yield tf.train.load_checkpoint(path)
-
-
-def _fill_from(reader: Any, path: str, parts: Parts, others_allowed: bool) -> None:
-    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
-    wanted = {f"{part}/v/{i:04d}{VALUE}": v for part, variables in parts.items() for i, v in enumerate(variables)}
-    own_parts = {name.split("/v/")[0] for name in wanted}
-    differing = [
-        f"{_describe(name)} is {shapes.get(name, 'missing')} there, {list(variable.shape)} now"
-        for name, variable in wanted.items()
-        if shapes.get(name) != list(variable.shape)
-    ]
-    differing += [
-        f"{_describe(name)} is {dtypes[name].name} there, {variable.dtype.name} now"
-        for name, variable in wanted.items()
-        if name in dtypes and dtypes[name] != variable.dtype and (dtypes[name], variable.dtype) != HALF
-    ]
-    for name in sorted(shapes):
-        part = name.split("/v/")[0]
-        if "/v/" in name and name not in wanted and (part in own_parts or not others_allowed):
-            differing.append(f"{_describe(name)} is {shapes[name]} there, missing now")
-    if differing:
-        raise ValueError(
-            f"{path} holds other networks, or those of another version ({'; '.join(differing[:2])}"
-            f"{'; ...' if differing[2:] else ''}): choose another --run_dir, or give the flags it was trained with."
-        )
-    values = [reader.get_tensor(name) for name in wanted]
-    broken = [name for name, value in zip(wanted, values, strict=True)
-              if value.dtype.kind == "f" and not np.isfinite(value).all()]  # fmt: skip
-    if broken:
-        raise ValueError(f"{path} holds values that are not finite ({_describe(broken[0])}): copy it again.")
-    for variable, value in zip(wanted.values(), values, strict=True):
-        variable.assign(value.astype(variable.dtype.as_numpy_dtype) if value.dtype == np.float16 else value)
 
 
 def _describe(name: str) -> str:

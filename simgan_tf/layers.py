@@ -41,14 +41,9 @@ def first_map(width: int) -> keras.layers.Layer:
     return keras.layers.Conv2DTranspose(width, 4, 1, "valid", use_bias=False, kernel_initializer=normal())
 
 
-def dense(width: int) -> keras.layers.Layer:
-    """Dense layer with bias and N(0, 0.02) kernel."""
-    return keras.layers.Dense(width, kernel_initializer=normal())
-
-
-def float_dense(width: int) -> keras.layers.Layer:
-    """The same in float32, whatever the precision around it."""
-    return keras.layers.Dense(width, kernel_initializer=normal(), dtype="float32")
+def dense(width: int, dtype: str | None = None) -> keras.layers.Layer:
+    """Dense layer with bias and N(0, 0.02) kernel. dtype: "float32", whatever the precision around it."""
+    return keras.layers.Dense(width, kernel_initializer=normal(), dtype=dtype)
 
 
 def leaky_relu(x: tf.Tensor) -> tf.Tensor:

@@ -206,7 +206,7 @@ def train(
                 row = {"step": now, "epoch": now / epoch_steps, "images_per_second": rate, **scalars}
                 if measured:  # a norm that is not finite is that of a step which loss scaling has skipped
                     row |= {name: value for name, value in norms.items() if math.isfinite(value)}
-                with _Writing(run_dir, now, save), writer.as_default(), open(metrics, "a", encoding="utf-8") as log:
+                with _writing(run_dir, now, save), writer.as_default(), open(metrics, "a", encoding="utf-8") as log:
                     log.write(json.dumps({name: round(value, 6) for name, value in row.items()}) + "\n")
                     for name, value in row.items():
                         if name != "step":
@@ -220,7 +220,7 @@ def train(
                 save(now)
             if draw_sheet and config.sample_every and (_due(config.sample_every, now) or now >= last):
                 sheet = draw_sheet()
-                with _Writing(run_dir, now, save), writer.as_default():
+                with _writing(run_dir, now, save), writer.as_default():
                     save_image(sheet, os.path.join(run_dir, "samples", f"{now:07d}.png"))
                     tf.summary.image("sheet", np.asarray(sheet)[None], step=now)
             if ending:
@@ -250,25 +250,20 @@ class _StopSignals:
             signal.signal(number, handler)
 
 
-class _Writing:
+@contextlib.contextmanager
+def _writing(run_dir: str, step: int, save: Callable[[int], None]) -> Iterator[None]:
     """Inside a `with` block an error of the disk becomes one line, after an attempt to save the step."""
-
-    def __init__(self, run_dir: str, step: int, save: Callable[[int], None]) -> None:
-        self.run_dir, self.step, self.save = run_dir, step, save
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, tf.errors.OpError)):
-            with contextlib.suppress(OSError):  # the message names the last one that succeeded
-                self.save(self.step)
-            last = checkpoints.last_before(self.run_dir, self.step + 1)
-            raise OSError(
-                f"step {self.step}: the log or the sample sheet cannot be written to {self.run_dir} "
-                f"({checkpoints.reason_of(error)}); last whole checkpoint: {last}. Make room and run the same command "
-                "again."
-            ) from None
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        with contextlib.suppress(OSError):  # the message names the last one that succeeded
+            save(step)
+        last = checkpoints.last_before(run_dir, step + 1)
+        raise OSError(
+            f"step {step}: the log or the sample sheet cannot be written to {run_dir} "
+            f"({checkpoints.reason_of(error)}); last whole checkpoint: {last}. Make room and run the same command "
+            "again."
+        ) from None
 
 
 class _Profile:

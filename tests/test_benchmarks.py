@@ -136,6 +136,17 @@ def test_a_benchmark_prints_json(name):
     assert line["benchmark"] == name and line["images_per_second"] > 0 and 0 < line["share_of_peak"] < 1
 
 
+def gru_arrays(kernel, recurrent, bias):
+    """The four arrays of PyTorch's GRU, as `copy_weights` takes them, of Keras' three: [E, 3H], [H, 3H], [2, 3H].
+    Keras has the gates in the order z, r, h, PyTorch r, z, n."""
+
+    def turned(array):
+        z, r, h = np.split(array, 3, axis=-1)
+        return np.concatenate([r, z, h], axis=-1)
+
+    return [turned(array) for array in (kernel, recurrent, *bias)]
+
+
 @pytest.mark.parametrize("case", ["sisgan,32,4", "tagan,32,4"])
 def test_pytorchs_step_of_other_systems_is_ours(case):
     """Same weights, batch and noise: the terms of three steps agree."""
@@ -155,7 +166,7 @@ def test_pytorchs_step_of_other_systems_is_ours(case):
     for ours, theirs in ((method.generator, peer.generator), (method.discriminator, peer.discriminator)):
         weights = [variable.numpy() for variable in ours.trainable_variables]
         if config.method == "tagan":  # two GRUs come first
-            weights = [*torch_tagan.gru_arrays(*weights[:3]), *torch_tagan.gru_arrays(*weights[3:6]), *weights[6:]]
+            weights = [*gru_arrays(*weights[:3]), *gru_arrays(*weights[3:6]), *weights[6:]]
         copy_weights(theirs, weights)
     one_step = steps.train_step(method)
     batch = {name: tf.constant(array) for name, array in systems.arrays(config).items()}

@@ -69,7 +69,7 @@ def test_the_figure_shows_the_edits(path, tagan_run, compared):
     assert sheet.shape[1] == 4 * 260 and [text for _, text in results["figure"]] == [TEXTS[0], TEXTS[1], TEXTS[0]]
     header = sheet.shape[0] - 3 * 260
     split = splits.load_split(str(path / "records"), "test").spread(3)
-    assert [key for key, _ in results["figure"]] == split.keys
+    assert [key for key, _ in results["figure"]] == list(split.keys)
     for column, run_dir, size in ((2, path / "run", 16), (3, tagan_run, 32)):
         image = pipeline.evaluation_images(split, size, size * 18 // 16)[1]
         edited = Editor(str(run_dir)).edit(image, TEXTS[1])[0]

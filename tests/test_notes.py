@@ -156,14 +156,16 @@ def test_shipped_models(name, text, told):
     assert len(lines) == bool(told) and all(told in line for line in lines)
 
 
-def in_javascript(contract: dict, words: list[str], texts: list[str]) -> list[list[str]]:
+def in_javascript(contract: dict, words: str | None, texts: list[str]) -> list[list[str]]:
     if shutil.which("node") is None:
         pytest.skip("node is not installed: the page's JavaScript cannot be run beside Python")
     script = f"""
         import {{ readFileSync }} from "node:fs";
         import {{ notesOf }} from {json.dumps((ROOT / "export/web/page/notes.js").as_uri())};
+        import {{ makeTokeniser }} from {json.dumps((ROOT / "export/web/page/words.js").as_uri())};
         const {{ contract, words, texts }} = JSON.parse(readFileSync(0, "utf8"));
-        process.stdout.write(JSON.stringify(texts.map((text) => notesOf(text, contract, words))));
+        const tokeniser = makeTokeniser(contract.tokens, words);
+        process.stdout.write(JSON.stringify(texts.map((text) => notesOf(text, contract, tokeniser))));
     """
     given = json.dumps({"contract": contract, "words": words, "texts": texts})
     done = subprocess.run(["node", "--input-type=module", "-e", script], input=given, capture_output=True, text=True,
@@ -178,19 +180,19 @@ def test_javascript_tells_the_same(tmp_path):
     assert len(texts) >= 40
     for vocabulary, length in ((Vocabulary(WORDS), LENGTH), (Dictionary([*WORDS, "."]), LENGTH),
                                (Dictionary([*WORDS, "Red"]), 30), (Characters(ALPHABET), 201)):  # fmt: skip
-        encoder, lines = Told(vocabulary, length), []
+        encoder, words = Told(vocabulary, length), None
         if vocabulary.in_file:
             vocabulary.save(str(tmp_path / "words"))
-            lines = (tmp_path / "words").read_text(encoding="utf-8").split("\n")[:-1]
+            words = (tmp_path / "words").read_text(encoding="utf-8")
         contract = {"tokens": {"length": length, **vocabulary.contract}, "notes": notes.contract(encoder)}
         expected = [notes.notes(text, encoder) for text in texts]
         assert sum(map(bool, expected)) > 20
-        assert in_javascript(contract, lines, texts) == expected
+        assert in_javascript(contract, words, texts) == expected
 
 
 def test_javascript_with_a_contract_without_notes():
     contract = {"tokens": {"length": 3, **Vocabulary.contract}}
-    assert in_javascript(contract, ["<pad>", "<unk>", "red", "black"], ["not black a red"]) == [
+    assert in_javascript(contract, "<pad>\n<unk>\nred\nblack\n", ["not black a red"]) == [
         ["only the first 3 words are read; left out: red", "unknown to the model: not, a"]
     ]
 

@@ -396,7 +396,7 @@ def test_example_makes_the_same_tokens(editor, kind):
     encoder = editor.text_encoder if kind == "vse" else other_encoder(kind)
     vocabulary, words = encoder.vocabulary, []
     if vocabulary.in_file:
-        words = [*getattr(vocabulary, "SPECIAL", ("<pad>", "<unk>")), *vocabulary.words]
+        words = [*vocabulary.SPECIAL, *vocabulary.words]
     rule = {"length": encoder.length, **vocabulary.contract}
     odd = "caf\u00e9 red\u2014blue \ud800 red ."
     for text in ("this flower has red petals", "RED, flower! red", " a\tflower \n red ", odd, "red " * 300, "qq red z"):

@@ -430,7 +430,7 @@ def test_npm_that_hangs(tmp_path, monkeypatch):
 
 def test_the_build_does_without_tensorflow():
     """It takes a second, and a machine that only serves the page needs no TensorFlow."""
-    start("-c", "import sys; import export.web.__main__ as web; web.drawn_samples(); web._limits(); "
+    start("-c", "import sys; import export.web.__main__ as web; web.drawn_samples(); "
               "import export.web.serve; assert 'tensorflow' not in sys.modules")  # fmt: skip
 
 

@@ -203,13 +203,13 @@ def opened(path: str, max_bytes: int = 2**33) -> Iterator[BinaryIO]:
         yield file
 
 
-def require_room(count: int, values: int, what: str) -> None:
-    """To be called by a reader that knows beforehand how much it will hand over: `count` of `what`, of `values` each.
+def require_room(count: int, values: int) -> None:
+    """To be called by a reader that knows beforehand how much it will hand over: `count` lines of `values` each.
 
     Raises: Limit where they would take more memory than files of that size may, so that nobody waits for the end.
     """
     if _child and not _child._trust and OVERHEAD * values * count > _child.room():
-        raise Limit(f"its {count:,} {what} take more memory than a file of its size should")
+        raise Limit(f"its {count:,} lines take more memory than a file of its size should")
 
 
 class Limit(Exception):

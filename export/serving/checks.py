@@ -4,8 +4,6 @@ import dataclasses
 import functools
 import io
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +15,7 @@ from PIL import Image
 from export import cpp_loader, parity, saved_model
 from export.serving import carrying, deployment, reading
 from simgan_tf.edit import Editor
+from simgan_tf.system import commands
 from simgan_tf.system.pictures import to_pixels
 from simgan_tf.system.quiet import quiet
 from simgan_tf.text.shown import is_known
@@ -28,7 +27,6 @@ LEVEL = 2 / 255  # between two neighbouring pixel values, on the scale of [-1, 1
 LIMITS = {"float32": ((1e-4, 1e-5), (1.01 * LEVEL, 0.01 * LEVEL)), "bfloat16": ((0.25, 0.02), (0.25, 0.02))}
 # A pixel that is off by one before it is written may come back off by more; of bfloat16 the pixels' own limits hold.
 JPEG_LIMITS = {"float32": (8.01 * LEVEL, 0.1 * LEVEL), "bfloat16": LIMITS["bfloat16"][1]}
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 Arrays = Mapping[str, Any]
 
@@ -188,9 +186,7 @@ def warmup(session: Session) -> int:
 
 
 def _cpp_loader(directory: str, *arguments: str) -> str:
-    command = [sys.executable, "-m", "export.cpp_loader", os.path.abspath(directory), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done, last = commands.start("export.cpp_loader", os.path.abspath(directory), *arguments)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ValueError(f"SavedModel by C++ loader: {lines[-1]}; TensorFlow Serving would fail too; not exported.")
+        raise ValueError(f"SavedModel by C++ loader: {last}; TensorFlow Serving would fail too; not exported.")
     return done.stdout

@@ -213,8 +213,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not values.text.strip():
         raise ValueError("--text is empty; say what the picture should show")
-    with files.open_regular(values.image) as file:
-        image = file.read(MAX_IMAGE + 1)
+    image = files.read_regular(values.image, MAX_IMAGE + 1)
     if len(image) > MAX_IMAGE:
         raise ValueError(f"--image={values.image} has over {MAX_IMAGE:,} bytes, which no server takes; make it smaller")
     jpeg = image.startswith(JPEG) and values.to_text is None

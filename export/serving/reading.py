@@ -64,10 +64,10 @@ def finite(name: str, tensor: tf.Tensor) -> tf.Operation:
     return require_rows(good, f"{name} has values that are not finite")
 
 
-def in_range(name: str, image: tf.Tensor) -> tf.Operation:
+def in_range(image: tf.Tensor) -> tf.Operation:
     """Fails the request where a row of `image` [B, ...] leaves [-1, 1] by more than rounding."""
     largest = tf.reduce_max(tf.abs(tf.reshape(image, [tf.shape(image)[0], -1])), axis=1)
-    return require_rows(largest <= 1.001, f"{name} has values outside of [-1, 1]; make it pixels / 127.5 - 1")
+    return require_rows(largest <= 1.001, "image has values outside of [-1, 1]; make it pixels / 127.5 - 1")
 
 
 def each(

@@ -16,6 +16,7 @@ from typing import Any
 from absl import flags
 from PIL import Image
 
+from data import geometry
 from export import device_example
 from export.web import litert, serve
 from simgan_tf import configs, edit
@@ -103,23 +104,23 @@ def build(
             "model": f"model/{os.path.basename(model)}",
             "vocabulary": vocabulary and "model/vocabulary.txt",
             "litert": litert.wanted_version(),
-            "limits": _limits(),
+            "limits": {name.lower(): getattr(geometry, name) for name in ("MAX_PIXELS", "MAX_ASPECT", "MIN_SIDE")},
             "sentences": list(SENTENCES.get(subject_of(pretrained), config.sentences)),
             "samples": [],
         }
         shutil.copyfile(model, os.path.join(site, facts["model"]))
         if vocabulary:
-            _write(site, facts["vocabulary"], vocabulary)
+            litert.write(site, facts["vocabulary"], vocabulary)
         if authors:
             shutil.copyfile(authors, os.path.join(site, "samples", "README.md"))
         for name, title, data in samples:
             facts["samples"].append({"file": f"samples/{name}", "name": title})
-            _write(site, f"samples/{name}", data)
+            litert.write(site, f"samples/{name}", data)
         steps = litert.copy(modules, os.path.join(site, "litert"))
         for _ in tqdm(steps, total=1 + len(litert.FLAVOURS), desc="compressing", unit="file", leave=False, delay=1):
             pass
         serve.write_headers(site)
-        facts["files"] = {name: os.path.getsize(os.path.join(site, name)) for name in _names(site)}
+        facts["files"] = files.sizes(site)
         facts["contract"] = contract
         files.write_text(os.path.join(site, "site.json"), json.dumps(facts, indent=2) + "\n")
     return facts
@@ -233,23 +234,6 @@ def recorded_samples(records_dir: str) -> list[tuple[str, str, bytes]]:
         ending = "png" if example.image.startswith(b"\x89PNG") else "jpg"  # records hold no others
         samples.append((f"{i}.{ending}", example.captions[0], example.image))
     return samples
-
-
-def _limits() -> dict[str, int]:
-    from data import geometry
-
-    return {"max_pixels": geometry.MAX_PIXELS, "max_aspect": geometry.MAX_ASPECT, "min_side": geometry.MIN_SIDE}
-
-
-def _write(site: str, name: str, data: bytes) -> None:
-    with open(os.path.join(site, name), "wb") as file:
-        file.write(data)
-
-
-def _names(site: str) -> list[str]:
-    """Every file of the site by its path from there, with slashes."""
-    found = (os.path.join(folder, name) for folder, _, names in os.walk(site) for name in names)
-    return sorted(os.path.relpath(path, site).replace(os.sep, "/") for path in found)
 
 
 def main(argv: list[str]) -> None:

@@ -105,18 +105,18 @@ def copy(modules: str, out_dir: str) -> Iterator[str]:
     package = '"@litertjs/wasm-utils"'  # a worker has no import map that could find it
     if script.count(package) != 1:
         raise ValueError(f"{core}/dist/index.js does not name {package} once: it is not the version this code knows.")
-    _write(out_dir, "index.js", script.replace(package, '"./wasm-utils.js"').encode())
+    write(out_dir, "index.js", script.replace(package, '"./wasm-utils.js"').encode())
     with open(os.path.join(utils, "dist", "bundle.js"), "rb") as file:
-        _write(out_dir, "wasm-utils.js", file.read())
+        write(out_dir, "wasm-utils.js", file.read())
     for flavour in FLAVOURS:
         name = f"litert_wasm_{flavour}internal"
         yield f"{name}.wasm.gz"
         shutil.copyfile(os.path.join(core, "wasm", f"{name}.js"), os.path.join(out_dir, f"{name}.js"))
         with open(os.path.join(core, "wasm", f"{name}.wasm"), "rb") as file:
-            _write(out_dir, f"{name}.wasm.gz", gzip.compress(file.read(), 9, mtime=0))
-    _write(out_dir, "NOTICE.txt", NOTICE.format(version=_version(modules)).encode())
+            write(out_dir, f"{name}.wasm.gz", gzip.compress(file.read(), 9, mtime=0))
+    write(out_dir, "NOTICE.txt", NOTICE.format(version=_version(modules)).encode())
 
 
-def _write(folder: str, name: str, data: bytes) -> None:
+def write(folder: str, name: str, data: bytes) -> None:
     with open(os.path.join(folder, name), "wb") as file:
         file.write(data)

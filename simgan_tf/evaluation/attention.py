@@ -74,13 +74,11 @@ def listen(method: Any, image: np.ndarray, text: str) -> list[tuple[str, float, 
     """
     import tensorflow as tf
 
-    from simgan_tf.text import tokens as tokens_lib
-
     encoder = method.text_encoder
     encoder.check(text)
     tokens = encoder.tokens([text])
     weights, answers = (x.numpy()[0] for x in method.attention(tf.constant(image[None]), tf.constant(tokens)))
-    names = [*getattr(encoder.vocabulary, "SPECIAL", tokens_lib.SPECIAL), *encoder.vocabulary.words]
+    names = [*encoder.vocabulary.SPECIAL, *encoder.vocabulary.words]
     count = int(np.count_nonzero(tokens))
     return [(names[tokens[0, i]], float(weights[i]), float(answers[i])) for i in range(count)]
 
@@ -123,9 +121,5 @@ def draw(rows: list[tuple[np.ndarray, list[tuple[str, list[tuple[str, float, flo
     return Image.open(buffer).convert("RGB")
 
 
-def command() -> None:
-    commands.run(main, define_flags)
-
-
 if __name__ == "__main__":
-    command()
+    commands.run(main, define_flags)

@@ -283,9 +283,9 @@ def coloured(images: np.ndarray, prior: np.ndarray) -> np.ndarray:
     return inside
 
 
-def background(masks: np.ndarray) -> np.ndarray:
-    """What lies outside `masks` [N, S, S] by more than a thirty-second of the side (2 pixels of 64), bool."""
-    reach = max(1, masks.shape[1] // 32)
+def background(masks: np.ndarray, part: int = 32) -> np.ndarray:
+    """What lies outside `masks` [N, S, S] by more than a `part`-th of the side (2 pixels of 64), bool."""
+    reach = max(1, masks.shape[1] // part)
     return ~ndimage.binary_dilation(masks, np.ones([1, 3, 3]), iterations=reach)
 
 

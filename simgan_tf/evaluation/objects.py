@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 from scipy import ndimage
-from skimage.color import rgb2lab
 
 from simgan_tf.evaluation import colours
+from simgan_tf.evaluation.colours import to_lab as lab
 from simgan_tf.system import commands, files
 
 MOVED = 15.0  # in Lab's a, b: a change of colour that is seen at a glance
@@ -60,11 +60,6 @@ MEANING = {
 # ---- arrays in, numbers out
 
 
-def lab(images: np.ndarray) -> np.ndarray:
-    """CIELAB (D65) of pictures [..., H, W, 3] in [-1, 1]."""
-    return rgb2lab(np.clip((np.asarray(images, np.float32) + 1) / 2, 0, 1)).astype(np.float32)
-
-
 def nearest_word(colour: np.ndarray) -> np.ndarray:
     """The word of WORDS that is nearest in Lab, str of any shape [...], of Lab colours [..., 3]."""
     table = np.array(list(WORDS.values()), np.float32)  # [11, 3]
@@ -77,8 +72,7 @@ def background(masks: np.ndarray) -> np.ndarray:
 
     An outline, drawn by hand or found, is not truer than that.
     """
-    reach = max(1, masks.shape[1] // 64)
-    return ~ndimage.binary_dilation(masks, np.ones([1, 3, 3]), iterations=reach)
+    return colours.background(masks, 64)
 
 
 def object_colour(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -307,9 +301,5 @@ def main(argv: list[str]) -> None:
     print(f"{results['pictures']} {values.split} pictures at step {editor.step}; wrote {path}")
 
 
-def command() -> None:
-    commands.run(main, define_flags)
-
-
 if __name__ == "__main__":
-    command()
+    commands.run(main, define_flags)

@@ -164,8 +164,7 @@ def write_values(path: str, keys: Sequence[str], values: Mapping[str, np.ndarray
 
 def read_values(path: str) -> tuple[list[str], dict[str, np.ndarray]]:
     """The keys and the numbers that `write_values` wrote. Raises: FileNotFoundError; ValueError for another file."""
-    with files.open_regular(path) as file:
-        data = file.read(MAX_BYTES + 1)
+    data = files.read_regular(path, MAX_BYTES + 1)
     try:
         if len(data) > MAX_BYTES:
             raise ValueError(f"it has over {MAX_BYTES:,} bytes")

@@ -16,7 +16,7 @@ from simgan_tf.layers import (
     Upsample,
     WordEncoder,
     conv,
-    float_dense,
+    dense,
     join,
     leaky_relu,
 )
@@ -108,8 +108,8 @@ class Discriminator(keras.Model):
         self.to_logit = conv(1, 4, bias=True, padding="valid")
         for j in self.scales:
             setattr(self, f"look{j}", Normed(conv(widths[j], 3)))
-            setattr(self, f"classify{j}", float_dense(widths[j] + 1))
-        self.to_levels = float_dense(len(self.scales))
+            setattr(self, f"classify{j}", dense(widths[j] + 1, "float32"))
+        self.to_levels = dense(len(self.scales), "float32")
 
     def call(self, image: tf.Tensor, tokens: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The logit [B] of image [B, H, W, 3], and log p [B] of it and ids [B, T] int32; both float32."""

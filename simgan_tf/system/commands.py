@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -84,6 +85,13 @@ def as_typed(text: str) -> str:
             module = re.escape(entry.module.removesuffix(".__main__"))
             text = re.sub(rf"python (-m )?{module}(\.py)?(?!\.?\w)", entry.name, text)
     return text
+
+
+def start(module: str, *arguments: str) -> tuple[subprocess.CompletedProcess, str]:
+    """Runs `python -m module`; how it ended, and the last line of its errors or, without one, its exit code."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
+    return done, (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
 
 
 def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:

@@ -103,13 +103,18 @@ def size(path: str) -> int:
         return 0
 
 
+def sizes(folder: str) -> dict[str, int]:
+    """Bytes of every file, by its name from `folder`."""
+    paths = (os.path.join(inner, name) for inner, _, names in os.walk(folder) for name in names)
+    return {os.path.relpath(path, folder): os.path.getsize(path) for path in sorted(paths)}
+
+
 def read_text(path: str, max_bytes: int, remedy: str) -> str:
     """A file of text in UTF-8 that may be a stranger's, with its line ends and without a byte order mark.
 
     remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
     """
-    with open_regular(path) as file:
-        data = file.read(max_bytes + 1)
+    data = read_regular(path, max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"{path} has over {max_bytes:,} bytes; {remedy}")
     try:
@@ -123,8 +128,7 @@ def read_json(path: str, remedy: str, max_bytes: int = 2**22) -> Any:
 
     remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
     """
-    with open_regular(path) as file:
-        data = file.read(max_bytes + 1)
+    data = read_regular(path, max_bytes + 1)
     try:
         if len(data) > max_bytes:
             raise ValueError(f"it has over {max_bytes:,} bytes")

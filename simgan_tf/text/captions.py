@@ -133,7 +133,7 @@ def _write(folder: str, encoder: Any, captions: Iterable[str], count: int, dim: 
 
 def _different(encoder: Any, captions: Iterable[str], count: int) -> tuple[Sequence[bytes], np.ndarray]:
     """The different rows of ids, each without the padding at its end, as big-endian bytes in the order in which
-    `tokens.encode_rows` computes them; and the place [count] int32 of each caption's row in that order."""
+    `Phi.encode_tokens` computes them; and the place [count] int32 of each caption's row in that order."""
     numbers: dict[bytes, int] = {}
     places, at = np.empty(count, np.int32), 0
     captions = iter(captions)

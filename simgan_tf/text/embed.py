@@ -120,7 +120,6 @@ def _encode(encoder: "encoders.TextEncoder", texts: list[str], title: str) -> np
 
 
 def define_flags() -> None:
-    """Flags of `python -m simgan_tf.text.embed`."""
     flags.DEFINE_string("records_dir", None, "Folder that data.build wrote; its records are replaced.", required=True)
     flags.DEFINE_string(
         "encoder",

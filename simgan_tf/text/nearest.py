@@ -25,20 +25,17 @@ def nearest(encoder: "encoders.TextEncoder", text: str, captions: Sequence[str],
     Raises:
         ValueError: nothing of `text` reaches phi.
     """
-    from simgan_tf.text.tokens import word_list
+    from simgan_tf.text.vse import unit
+    from simgan_tf.text.words import word_list
 
     encoder.check(text)
     first_of: dict[tuple[str, ...], str] = {}
     for caption in captions:
         first_of.setdefault(tuple(word_list(caption)), caption)
     distinct = list(first_of.values())
-    vectors = _unit(encoder.encode([text, *distinct]))
+    vectors = unit(encoder.encode([text, *distinct]))
     cosines = vectors[1:] @ vectors[0]
     return [(float(cosines[i]), distinct[i]) for i in np.argsort(-cosines, kind="stable")[:count]]
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def define_flags() -> None:

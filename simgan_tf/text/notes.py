@@ -58,7 +58,7 @@ def notes(text: str, text_encoder: "TextEncoder") -> list[str]:
         read, rest = (part.decode("utf-8", "replace").replace("\ufffd", "") for part in (data[:length], data[length:]))
         rest = re.findall(WORD, rest)
     else:
-        split, known = tokens.word_list(text) if kind == "words" else vocabulary.split(text), vocabulary.words
+        split, known = vocabulary.split(text), vocabulary.words
         length -= kind == "spaces"  # whose last id is the end of the sentence
         read, rest, room = " ".join(split[:length]), split[length:], f"{length} words"
     words, unknown = tokens.word_list(read), vocabulary.unknown_words(read)

@@ -1,20 +1,18 @@
 """Ids of a sentence as released encoders make them, of words between spaces or of characters; in Python and graphs."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from simgan_tf.system import files
 from simgan_tf.text import tokens
 
 LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}  # ASCII alone, as tf.strings.lower does it
 WORD = r"[^ \t\n\v\f\r]+"  # what tf.strings.split and Python 2's str.split leave between white space
 
 
-class Dictionary:
+class Dictionary(tokens.WordIds):
     """Words as Kiros et al. count them: 0 padding, 1 end of sentence, 2 unknown, then `words` from 3 on.
 
     A word is what stands between spaces, tabs and line ends; marks belong to it, so "wings." is not "wings". Capitals
@@ -22,25 +20,16 @@ class Dictionary:
     The end of the sentence is an id of its own after the last word; a row of ids never lacks it.
     """
 
-    in_file = True  # the words stand in a file that `save` writes
     PAD, END, UNKNOWN = 0, 1, 2
     SPECIAL = ("< padding >", "< end of sentence >", "< unknown word >")  # lines with spaces, which no word can have
 
     def __init__(self, words: Sequence[str]) -> None:
         """Raises: ValueError for an entry that is empty, has white space in it, or stands twice."""
-        self.words = list(words)
-        for word in self.words:
+        for word in words:
             if not re.fullmatch(WORD, word):
                 raise ValueError(f"dictionary entry {tokens.short(word)} must be one word without white space")
-        self._ids = {word: i for i, word in enumerate(self.words, start=len(self.SPECIAL))}
-        if len(self._ids) != len(self.words):
-            twice = [word for word, count in Counter(self.words).items() if count > 1]
-            raise ValueError(f"dictionary has {tokens.short(twice[0])} more than once; every word has one id")
+        super().__init__(words)
         self.lower_case = not any(re.search(r"[A-Z]", word) for word in self.words)
-
-    def __len__(self) -> int:
-        """Number of ids, the three special ones included."""
-        return len(self.SPECIAL) + len(self.words)
 
     @property
     def contract(self) -> dict:
@@ -55,19 +44,6 @@ class Dictionary:
                     "returns; if lower_case, A-Z become a-z; the id of a word is the number, from 0, of its line in "
                     "the vocabulary, or `unknown`; keep the first `length` - 1 ids, add `end`, fill up with `padding`",
         }  # fmt: skip
-
-    def save(self, path: str) -> None:
-        """Writes one entry a line, the line number (from 0) being the id."""
-        files.write_text(path, "".join(f"{word}\n" for word in (*self.SPECIAL, *self.words)))
-
-    @classmethod
-    def load(cls, path: str) -> "Dictionary":
-        """What `save` wrote. Raises: FileNotFoundError; ValueError for another file."""
-        lines = tokens.read_lines(path, cls.SPECIAL)
-        try:
-            return cls(lines)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
 
     def split(self, text: str) -> list[str]:
         """The words of `text`, in order, capitals made small where the dictionary has none."""
@@ -93,10 +69,6 @@ class Dictionary:
     def file_table(cls, path: str) -> tf.lookup.StaticHashTable:
         """Lookup word -> id int64 that reads a file of `save`; a SavedModel carries the file as an asset."""
         return tokens.build_table(path, cls.UNKNOWN)
-
-    def unknown_words(self, text: str) -> list[str]:
-        """Words of `text` without an id of their own, each once, in order; "wings." where only "wings" is known."""
-        return list(dict.fromkeys(word for word in self.split(text) if word not in self._ids))
 
     def check(self, text: str) -> None:
         """Raises: ValueError for a text without a word, or without a known one."""

@@ -86,14 +86,14 @@ def check_size(directory: str, vocabulary: Sequence, facts: dict) -> None:
         )
 
 
-def read_weights(directory: str, names: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The arrays `names`, and those of `optional` that are there; float16 ones, of `export.pack`, as float32.
+def read_weights(directory: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays `names`; float16 ones, of `export.pack`, as float32.
 
     Raises: ValueError for a damaged or other file.
     """
     path = os.path.join(directory, WEIGHTS)
     try:
-        found = dict(sandbox.read(arrays.load_npz, path, [*names, *optional]))
+        found = dict(sandbox.read(arrays.load_npz, path, list(names)))
         missing = [name for name in names if name not in found]
         if missing:
             raise ValueError(f"{path}: {missing[0]!r} is missing, expected {', '.join(names)}")

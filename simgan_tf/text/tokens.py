@@ -1,7 +1,7 @@
 """Words of a sentence and their ids: one definition, in Python and as TensorFlow string ops."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,6 @@ from simgan_tf.text.words import word_list
 
 PAD, UNKNOWN = 0, 1
 MAX_VOCABULARY = 2**24  # bytes of its file: two million words
-SPECIAL = ("<pad>", "<unk>")  # ids 0 and 1; the brackets keep them from ever being a word of a sentence
 
 
 def graph_words(strings: tf.Tensor) -> tf.RaggedTensor:
@@ -33,26 +32,6 @@ def build_table(path: str, unknown: int = UNKNOWN) -> tf.lookup.StaticHashTable:
         path, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
     )
     return tf.lookup.StaticHashTable(initializer, default_value=unknown)
-
-
-def encode_rows(
-    embed: Callable[[tf.Tensor], tf.Tensor], rows: np.ndarray, dim: int, batch_size: int, trim: bool = True
-) -> np.ndarray:
-    """embed(tokens [B, T] int32) of all `rows` [n, T] int32, as [n, dim] float32; a progress bar from two seconds on.
-
-    Equal rows are computed once. trim: rows of like length go together and lose the padding that all of them have.
-    """
-    unique, inverse = np.unique(rows, axis=0, return_inverse=True)
-    lengths = (unique != PAD).sum(axis=1) if trim else np.full(len(unique), rows.shape[1])
-    order = np.argsort(lengths, kind="stable")
-    vectors = np.zeros((len(unique), dim), np.float32)
-    with tqdm(total=len(unique), desc="encode", unit="sentence", delay=2, leave=False) as bar:
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            longest = max(int(lengths[part].max()), 1)
-            vectors[part] = embed(tf.constant(unique[part, :longest], tf.int32)).numpy()
-            bar.update(len(part))
-    return vectors[inverse.reshape(-1)]
 
 
 class Phi:
@@ -80,8 +59,21 @@ class Phi:
         return self.encode_tokens(self.tokens(texts), batch_size)
 
     def encode_tokens(self, tokens: np.ndarray, batch_size: int = 256) -> np.ndarray:
-        """phi [n, D] float32 of ids [n, T] int32. Equal rows are computed once, short ones together."""
-        return encode_rows(self._embed, tokens, self.dim, batch_size, self.trim)
+        """phi [n, D] float32 of ids [n, T] int32; a progress bar from two seconds on.
+
+        Equal rows are computed once. With `trim`, rows of like length go together and lose the padding they all have.
+        """
+        unique, inverse = np.unique(tokens, axis=0, return_inverse=True)
+        lengths = (unique != PAD).sum(axis=1) if self.trim else np.full(len(unique), tokens.shape[1])
+        order = np.argsort(lengths, kind="stable")
+        vectors = np.zeros((len(unique), self.dim), np.float32)
+        with tqdm(total=len(unique), desc="encode", unit="sentence", delay=2, leave=False) as bar:
+            for start in range(0, len(order), batch_size):
+                part = order[start : start + batch_size]
+                longest = max(int(lengths[part].max()), 1)
+                vectors[part] = self._embed(tf.constant(unique[part, :longest], tf.int32)).numpy()
+                bar.update(len(part))
+        return vectors[inverse.reshape(-1)]
 
     def check(self, text: str) -> None:
         """Raises: ValueError for a text of which nothing would reach phi."""
@@ -92,10 +84,48 @@ class Phi:
         return self.vocabulary.unknown_words(text)
 
 
-class Vocabulary:
-    """The known words and their ids: 0 "<pad>", 1 "<unk>", then `words` from 2 on."""
+class WordIds:
+    """Known words and their ids, first those of SPECIAL; `split` gives the words of a text, in order."""
 
     in_file = True  # the words stand in a file that `save` writes
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+        self._ids = {word: i for i, word in enumerate(self.words, start=len(self.SPECIAL))}
+        if len(self._ids) != len(self.words):
+            ((twice, _),) = Counter(self.words).most_common(1)
+            raise ValueError(f"{type(self).__name__.lower()} has {short(twice)} more than once; every word has one id")
+
+    def __len__(self) -> int:
+        """Number of ids, the special ones included."""
+        return len(self.SPECIAL) + len(self.words)
+
+    def save(self, path: str) -> None:
+        """Writes one entry a line, the line number (from 0) being the id."""
+        files.write_text(path, "".join(f"{word}\n" for word in (*self.SPECIAL, *self.words)))
+
+    @classmethod
+    def load(cls, path: str) -> "WordIds":
+        """What `save` wrote. Raises: FileNotFoundError; ValueError for another file."""
+        lines = files.read_text(path, MAX_VOCABULARY, "copy the folder again or train anew").split("\n")
+        if tuple(lines[: len(cls.SPECIAL)]) != cls.SPECIAL or lines[-1] != "":
+            raise ValueError(f"{path} is no vocabulary: it must begin with the lines {' and '.join(cls.SPECIAL)}, "
+                             "have one word a line, and end with a newline")  # fmt: skip
+        try:
+            return cls(lines[len(cls.SPECIAL) : -1])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Words of `text` without an id of their own, each once, in order."""
+        return list(dict.fromkeys(word for word in self.split(text) if word not in self._ids))
+
+
+class Vocabulary(WordIds):
+    """The known words and their ids: 0 "<pad>", 1 "<unk>", then `words` from 2 on."""
+
+    SPECIAL = ("<pad>", "<unk>")  # the brackets keep them from ever being a word of a sentence
+    split = staticmethod(word_list)
     contract = {  # what a client without this code must know, beside `length` and the vocabulary file
         "tokenisation": "words",
         "padding": PAD,
@@ -113,15 +143,7 @@ class Vocabulary:
         for word in words:
             if word_list(word) != [word]:
                 raise ValueError(f"vocabulary entry {word!r} is not one lower-case word of letters and digits")
-        self.words = list(words)
-        self._ids = {word: i for i, word in enumerate(self.words, start=len(SPECIAL))}
-        if len(self._ids) != len(self.words):
-            twice = [word for word, count in Counter(self.words).items() if count > 1]
-            raise ValueError(f"vocabulary has {twice[0]!r} more than once; every word has one id")
-
-    def __len__(self) -> int:
-        """Number of ids, the two special ones included."""
-        return len(SPECIAL) + len(self.words)
+        super().__init__(words)
 
     @classmethod
     def build(cls, captions: Iterable[str], min_count: int = 1) -> "Vocabulary":
@@ -138,24 +160,6 @@ class Vocabulary:
                 "check the captions or lower min_count"
             )
         return cls(words)
-
-    def save(self, path: str) -> None:
-        """Writes one entry a line, the line number (from 0) being the id."""
-        files.write_text(path, "".join(f"{word}\n" for word in (*SPECIAL, *self.words)))
-
-    @classmethod
-    def load(cls, path: str) -> "Vocabulary":
-        """What `save` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-            ValueError: not a vocabulary file.
-        """
-        lines = read_lines(path, SPECIAL)
-        try:
-            return cls(lines)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
 
     def ids(self, text: str) -> list[int]:
         """One id a word of `text`, in order; 1 for an unknown word. Empty for a text without words."""
@@ -176,10 +180,6 @@ class Vocabulary:
 
     file_table = staticmethod(build_table)
 
-    def unknown_words(self, text: str) -> list[str]:
-        """Words of `text` without an id of their own, each once, in order."""
-        return list(dict.fromkeys(word for word in word_list(text) if word not in self._ids))
-
     def check(self, text: str) -> None:
         """Refuses a text of which nothing would reach the model.
 
@@ -197,15 +197,6 @@ class Vocabulary:
                 f"no word of {short(text)} is known to this vocabulary of {len(self.words)} words; "
                 f"it was built from the training captions: {', '.join(self.words[:8])}, ..."
             )
-
-
-def read_lines(path: str, special: tuple[str, ...]) -> list[str]:
-    """The lines of a vocabulary file after those of `special`. Raises: FileNotFoundError, ValueError."""
-    lines = files.read_text(path, MAX_VOCABULARY, "copy the folder again or train anew").split("\n")
-    if tuple(lines[: len(special)]) != special or lines[-1] != "":
-        raise ValueError(f"{path} is no vocabulary: it must begin with the lines {' and '.join(special)}, "
-                         "have one word a line, and end with a newline")  # fmt: skip
-    return lines[len(special) : -1]
 
 
 def pad(rows: Sequence[Sequence[int]], length: int) -> np.ndarray:

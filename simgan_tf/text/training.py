@@ -25,6 +25,8 @@ CLIP_NORM = 2.0  # of all gradients together. Source: the code of Kiros et al.
 PHI_SIZE = 3.0  # root mean square of phi's entries: with 3, the conditioning codes of two colours part sooner
 MEASURED_CAPTIONS = 5  # of a picture, for a recall; and 1,000 pictures. Source: the protocol of Kiros et al.
 DEFAULT_WORD_DIM = 300  # Source: Kiros et al. and SISGAN
+TRAIN_FLAGS = ("image_width", "steps", "learning_rate", "margin", "word_dropout", "validate_every", "seed",
+               "reduction", "image_side", "hardest")  # fmt: skip
 
 
 def train(
@@ -174,18 +176,9 @@ def run(values: flags.FlagValues) -> None:
         pairs,
         validation,
         image_size=image_size,
-        image_width=values.image_width,
-        steps=values.steps,
         batch_size=batch_size,
-        learning_rate=values.learning_rate,
-        margin=values.margin,
-        word_dropout=values.word_dropout,
-        validate_every=values.validate_every,
-        seed=values.seed,
         log=rows.append,
-        reduction=values.reduction,
-        image_side=values.image_side,
-        hardest=values.hardest,
+        **{name: getattr(values, name) for name in TRAIN_FLAGS},
     )
     best_step = max(rows, key=lambda row: row["rsum"])["step"]  # the first of equals, as in `train`
     results = {"validation": report(f"held-out pictures of {values.split}", encoder, tower, validation, image_size)}

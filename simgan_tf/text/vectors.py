@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from simgan_tf.system import files
-from simgan_tf.text.tokens import SPECIAL
 from simgan_tf.text.vse import TextEncoder
 
 LONGEST_LINE = 2**20  # bytes; 300 numbers take about 3,000
@@ -91,7 +90,7 @@ def fill(encoder: TextEncoder, vectors: WordVectors) -> list[str]:
         raise ValueError(f"word_dim={encoder.word_dim} of the encoder, but the word vectors have {vectors.dim} numbers")
     table = encoder.variables[0]  # [V, E]
     values = table.numpy()
-    for row, word in enumerate(encoder.vocabulary.words, start=len(SPECIAL)):
+    for row, word in enumerate(encoder.vocabulary.words, start=len(encoder.vocabulary.SPECIAL)):
         if word in vectors.rows:
             values[row] = vectors.rows[word]
     table.assign(values)

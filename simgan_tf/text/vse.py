@@ -228,7 +228,7 @@ def retrieval(image_vectors: np.ndarray, sentence_vectors: np.ndarray) -> dict[s
     if not (np.isfinite(image_vectors).all() and np.isfinite(sentence_vectors).all()):
         raise ValueError("vectors of pictures or sentences are not finite; lower --learning_rate")
     k = len(sentence_vectors) // n
-    images, sentences = _unit(image_vectors), _unit(sentence_vectors)
+    images, sentences = unit(image_vectors), unit(sentence_vectors)
     own = np.einsum("nd,nkd->nk", images, sentences.reshape(n, k, -1))
     owner = np.arange(n * k) // k
     image_ranks, sentence_ranks = np.ones(n), np.ones(n * k)
@@ -267,7 +267,7 @@ def chance(images: int, sentences_per_image: int) -> dict[str, dict[str, float]]
     return {"image_to_text": expected(n * k, k), "text_to_image": expected(n, 1)}
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors, np.float64)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 

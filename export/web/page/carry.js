@@ -97,7 +97,7 @@ function solve(sums, out) {
 // Changes RGBA bytes in place: rows `top` and following, as many as there are, of the photograph of width x height.
 // Rows can come in strips, so that no canvas has to hold the whole picture. Alpha stays.
 export function apply({ maps, w, h }, bytes, width, height, top = 0) {
-  const across = between(w, width);
+  const across = Array.from({ length: width }, (_, x) => place(w, width, x));
   const rows = bytes.length / (4 * width);
   let above = null, step = null, row = -1; // two rows of small pixels, drawn out to `width`: the first, and up to the second
   for (let y = 0; y < rows; y++) {
@@ -134,10 +134,6 @@ function place(count, length, at) {
   const exact = Math.min(Math.max((at + 0.5) * count / length - 0.5, 0), count - 1);
   const before = Math.floor(exact);
   return { before, after: Math.min(before + 1, count - 1), share: exact - before };
-}
-
-function between(count, length) {
-  return Array.from({ length }, (_, at) => place(count, length, at));
 }
 
 // Mean over squares of 2 radius + 1 pixels, in place, of what of them lies inside: `depth` numbers a pixel.

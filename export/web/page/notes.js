@@ -1,14 +1,14 @@
 // What a person should know about a sentence before its edit: the same lines as simgan_tf/text/notes.py.
 // Knows no model and no page; tests/test_notes.py runs it in node beside Python.
 
-import { lower, splitSpaces, splitWords } from "./words.js";
+import { splitWords } from "./words.js";
 
 const NEAR = 4, COMMON = 1000, SHOWN = 10; // see notes.py
 
 // Lines about `text`, none where all of it is understood.
 //   contract: of a .tflite; one without "notes" tells of no negations and no colours.
-//   words: the lines of its vocabulary file, [] where it has none.
-export function notesOf(text, { tokens, notes = { negations: [], colours: {}, rare: 0 } }, words) {
+//   tokeniser: of words.js.
+export function notesOf(text, { tokens, notes = { negations: [], colours: {}, rare: 0 } }, tokeniser) {
   const kind = tokens.tokenisation ?? "words";
   let { length } = tokens, read, rest, what = "words";
   if (kind === "characters") {
@@ -16,16 +16,16 @@ export function notesOf(text, { tokens, notes = { negations: [], colours: {}, ra
     // A character that the cut goes through is neither read nor left out.
     [read, rest] = [bytes.slice(0, length), bytes.slice(length)].map((part) =>
       decoder.decode(part).replaceAll("\ufffd", ""));
-    [rest, what] = [splitSpaces(rest), "characters"];
+    [rest, what] = [tokeniser.split(rest), "characters"];
   } else {
-    const split = kind === "words" ? splitWords(text) : splitSpaces(tokens.lower_case ? lower(text) : text);
+    const split = tokeniser.split(text);
     if (kind === "spaces") length -= 1; // the last id is the end of the sentence
     [read, rest] = [split.slice(0, length).join(" "), split.slice(length)];
   }
-  const plain = splitWords(read), known = words.slice(tokens.unknown + 1);
+  const plain = splitWords(read), { known } = tokeniser;
   const negations = [...plain.keys()].filter((i) => isNegation(plain, i, notes));
   const told = new Set(negations.flatMap((i) => plain[i + 1] === "t" ? [plain[i], "t"] : [plain[i]]));
-  const unknown = unknownOf(read, kind, tokens, new Set(known)).filter((word) => !told.has(word));
+  const unknown = tokeniser.unknown(read).filter((word) => !told.has(word));
   const lines = [];
   if (rest.length) {
     const more = rest.length > SHOWN ? ` and ${rest.length - SHOWN} more` : "";
@@ -40,15 +40,6 @@ export function notesOf(text, { tokens, notes = { negations: [], colours: {}, ra
     if (share !== null && share < notes.rare && !unknown.includes(colour)) lines.push(rare(colour, share));
   }
   return [...new Set(lines)];
-}
-
-function unknownOf(read, kind, tokens, known) {
-  if (kind !== "characters") return unique(read.split(" ").filter((word) => word && !known.has(word)));
-  return unique([...read].filter((letter) => !tokens.alphabet.includes(/^[A-Z]$/.test(letter) ? lower(letter) : letter)));
-}
-
-function unique(words) {
-  return [...new Set(words)];
 }
 
 // Also of "isn't", which is the two words isn and t.

@@ -16,7 +16,7 @@ const state = {
 };
 const downloads = new Downloads(of("files"), of("downloaded"));
 const box = new Box(of("frame"), of("box"), () => partChanged());
-let site, tokeniser, knownWords;
+let site, tokeniser;
 onProgress((progress) => downloads.show(progress));
 let lastField = text; // where a sentence to try goes
 
@@ -132,7 +132,7 @@ async function editOnce() {
 // ---- sentences ----
 
 function sentencesChanged() {
-  const lines = tokeniser ? [text, toText].flatMap((field) => notesOf(field.value, site.contract, knownWords)) : [];
+  const lines = tokeniser ? [text, toText].flatMap((field) => notesOf(field.value, site.contract, tokeniser)) : [];
   of("notes").replaceChildren(...[...new Set(lines)].map((line) => {
     const note = document.createElement("p");
     note.textContent = line;
@@ -290,7 +290,6 @@ async function start() {
   site = await (await load("site.json")).json();
   const { tokens } = site.contract;
   const vocabulary = site.vocabulary ? await (await load(site.vocabulary)).text() : null;
-  knownWords = vocabulary?.split("\n").slice(0, -1) ?? [];
   tokeniser = makeTokeniser(tokens, vocabulary);
   downloads.expect(site);
   showSamples();

@@ -3,8 +3,9 @@
 
 const MOST = 65536; // of a number of the contract
 
-// {ids, unknown, refusal} for a contract's `tokens` and the text of its vocabulary file (null where it has none).
-//   ids(text): Int32Array of the contract's length.   unknown(text): what has no id of its own, each once, in order.
+// {known, split, ids, unknown, refusal} for a contract's `tokens` and the text of its vocabulary file (null if none).
+//   known: the words that have ids.   split(text): its words.   ids(text): Int32Array of the contract's length.
+//   unknown(text): what has no id of its own, each once, in order.
 //   refusal(text): why a text says nothing to the model, or null.
 // Throws an Error for a tokenisation that this code does not know.
 export function makeTokeniser(contract, vocabulary) {
@@ -26,6 +27,8 @@ export function makeTokeniser(contract, vocabulary) {
   const split = kind === "words" ? splitWords : contract.lower_case ? (text) => splitSpaces(lower(text)) : splitSpaces;
 
   return {
+    known,
+    split,
     ids(text) {
       const room = kind === "spaces" ? contract.length - 1 : contract.length;
       const row = split(text).slice(0, room).map((word) => numbers.get(word) ?? contract.unknown);
@@ -57,11 +60,11 @@ export function splitWords(text) {
 }
 
 // What stands between the six ASCII spaces; JavaScript's own \s has more.
-export function splitSpaces(text) {
+function splitSpaces(text) {
   return text.match(/[^ \t\n\v\f\r]+/g) ?? [];
 }
 
-export function lower(text) {
+function lower(text) {
   return text.replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 }
 
@@ -72,6 +75,8 @@ function characters(contract) {
   for (let upper = 65; upper <= 90; upper++) table[upper] = table[upper + 32];
   const known = (letter) => letter.codePointAt(0) < 128 && table[letter.codePointAt(0)] !== contract.unknown;
   return {
+    known: [],
+    split: splitSpaces,
     ids: (text) => padded([...new TextEncoder().encode(text).slice(0, contract.length)].map((b) => table[b]), contract),
     unknown: (text) => unique([...text].filter((letter) => !known(letter))),
     refusal: (text) => [...text].some((letter) => letter !== " " && known(letter))
