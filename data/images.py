@@ -7,11 +7,11 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from data import texts
 from data.geometry import MAX_PIXELS, Box, Refused, change, check_size
@@ -173,11 +173,7 @@ def open_picture(name: str, data: bytes) -> Image.Image:
 
 def _check_header(name: str, data: bytes) -> None:
     """Raises: Refused for a header that takes Pillow long, byte by byte; ValueError for a PNG of changed bytes."""
-    at, parts = 2, 0
-    while data[:2] == b"\xff\xd8" and data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        padding = data[at + 1 : at + 2] == b"\xff"
-        at += 1 if padding else 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-        parts += 1
+    for parts, _ in enumerate(_parts(data) if data[:2] == b"\xff\xd8" else ()):
         if parts > MAX_PARTS:
             raise Refused(f"{name} is a JPEG of over {MAX_PARTS:,} parts and bytes of padding; write it anew.")
     words = re.sub(rb"#[^\r\n]*[\r\n]", b" ", data[:MAX_HEADER]).split(None, 3) if data[:1] == b"P" else ()
@@ -187,6 +183,16 @@ def _check_header(name: str, data: bytes) -> None:
         raise Refused(f"{name} is a PPM of over {MAX_PLAIN:,} bytes that writes its numbers out; save it as binary.")
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         _check_png(name, data)
+
+
+def _parts(data: bytes) -> Iterator[int]:
+    """Where each part of a JPEG's header begins, by the lengths they have, and at last where its first scan does."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        yield at
+        padding = data[at + 1 : at + 2] == b"\xff"
+        at += 1 if padding else 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
+    yield at
 
 
 def _check_png(name: str, data: bytes) -> None:
@@ -317,7 +323,10 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
 
 
 def require_whole(picture: Image.Image, data: bytes) -> None:
-    """Raises: ValueError where a loaded PNG or JPEG lacks pixels, in whose place Pillow puts black or grey unasked."""
+    """Raises: ValueError where a loaded PNG or JPEG lacks pixels, in whose place Pillow puts black or grey unasked.
+
+    A progressive JPEG has all its pixels after its first scan; one that is cut later is coarse, and passes.
+    """
     if picture.format == "PNG" and not _tensorflow_reads(data, picture):
         raise ValueError("a part of its pixels, or its palette, is missing")
     if picture.format in ("JPEG", "MPO"):
@@ -333,12 +342,11 @@ def _ends_early(data: bytes, corner: np.ndarray) -> bool:
     """
     if np.abs(corner.astype(int) - 128).max() > 2:
         return False
-    end = data.find(b"\xff\xd9", data.find(b"\xff\xda"))  # of the first scan on
+    *_, scan = _parts(data)  # not a thumbnail's in the header
+    end = data.find(b"\xff\xd9", scan)
     longer = data[:end] + bytes(range(1, 255)) * 8 + data[end:]
     first, second = (Image.open(io.BytesIO(each)) for each in (data, longer))
-    for each in (first, second):
-        each.draft(each.mode, (1, 1))  # an eighth of the size
-    return first.tobytes() != second.tobytes()
+    return ImageChops.difference(first, second).getbbox() is not None
 
 
 def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
@@ -394,10 +402,10 @@ def _decode_all(encoded: list[bytes], sizes: list[tuple[int, int]]) -> bool:
     try:
         with tf.device("CPU:0"):
             looks = _looks()(tf.constant(encoded)).numpy()
-    except tf.errors.InvalidArgumentError:
+        right = [tuple(look[:2]) for look in looks] == [_small(size) for size in sizes]
+        return right and not any(_ends_early(data, look[3:]) for data, look in zip(encoded, looks, strict=True))
+    except (tf.errors.InvalidArgumentError, *BROKEN):
         return False
-    right = [tuple(look[:2]) for look in looks] == [_small(size) for size in sizes]
-    return right and not any(_ends_early(data, look[3:]) for data, look in zip(encoded, looks, strict=True))
 
 
 def load(path: str, picture: Image.Image) -> None:

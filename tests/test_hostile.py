@@ -595,9 +595,13 @@ def test_pngs_that_lack_a_part(chunks, tmp_path):
     refused(lambda: images.read_picture(path), path, "a part of its pixels, or its palette, is missing")
 
 
+THUMBNAIL = b"Exif\0\0II*\0\x08" + bytes(9) + jpeg() + bytes(300)  # in a header, where cameras put one
+
+
 @pytest.mark.parametrize("mode, settings", [
     ("RGB", {}), ("L", {}), ("CMYK", {}), ("RGB", {"subsampling": 0}), ("RGB", {"restart_marker_rows": 1}),
-], ids=str)  # fmt: skip
+    ("RGB", {"restart_marker_blocks": 4}), ("RGB", {"exif": THUMBNAIL}),
+], ids=short)  # fmt: skip
 def test_jpegs_whose_data_end_early(mode, settings, tmp_path):
     """Decoders put grey in place of the rest; a photograph that is grey there by itself is whole."""
     def made(pixels):

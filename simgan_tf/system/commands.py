@@ -88,10 +88,10 @@ def as_typed(text: str) -> str:
 
 
 def start(module: str, *arguments: str) -> tuple[subprocess.CompletedProcess, str]:
-    """Runs `python -m module`; how it ended, and the last line of its errors or, without one, its exit code."""
+    """Runs `python -m module`; how it ended, and the last line of its errors."""
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
-    return done, (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return done, (done.stderr.strip().splitlines() or ["no message"])[-1]
 
 
 def start_tensorflow(first: Callable[[], Any] | None = None) -> Any:

@@ -170,6 +170,7 @@ def run(values: flags.FlagValues) -> None:
         return to_pairs(pictures_of(part), part.captions, vocabulary, values.length)
 
     pairs, validation = pairs_of(seen), pairs_of(unseen)
+    os.makedirs(values.run_dir, exist_ok=True)  # what cannot be made is told before the training
     rows: list[dict] = []
     tower = train(
         encoder,
@@ -209,15 +210,14 @@ def run(values: flags.FlagValues) -> None:
         "best_step": best_step,
         **results,
     }
-    os.makedirs(values.run_dir, exist_ok=True)
-    log = "".join(json.dumps(row) + "\n" for row in rows)
-    files.write_text(os.path.join(values.run_dir, "text_metrics.jsonl"), log)
     path = os.path.join(values.run_dir, features.TOWER)
     if pairs.images.ndim == 4:
         features.save_tower(tower, image_size, path)
     elif os.path.exists(path):  # of a training before, whose encoder is replaced now
         os.unlink(path)
     encoder.save(directory)
+    log = "".join(json.dumps(row) + "\n" for row in rows)
+    files.write_text(os.path.join(values.run_dir, "text_metrics.jsonl"), log)
     print(f"wrote {directory} after {time.monotonic() - began:.0f} s")
 
 
