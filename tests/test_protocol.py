@@ -60,7 +60,7 @@ def test_the_list_is_written_once_and_read_ever_after(path, tmp_path):
     again = protocol.load(copy, "test", split)
     assert again.sentences[1] == "a sentence of mine" and again.sentences[0] == first.sentences[0]
     assert again.spread(2).sentences == [again.sentences[0], again.sentences[-1]]
-    assert again.spread(2).split.keys == [split.keys[0], split.keys[-1]]
+    assert [*again.spread(2).split.keys] == [split.keys[0], split.keys[-1]]
     stored["pairs"][0][0] = 999
     with open(list_path, "w", encoding="utf-8") as file:
         json.dump(stored, file)
