@@ -7,13 +7,13 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from data import texts
+from data import jpegs, texts
 from data.geometry import MAX_PIXELS, Box, Refused, change, check_size
 from data.names import PICTURE_ENDINGS
 from simgan_tf.system import files
@@ -22,12 +22,9 @@ if TYPE_CHECKING:  # TensorFlow is imported where it is used: a command says wha
     import tensorflow as tf
 
 MAX_BYTES = 256 * 2**20  # of a file: that many pixels, uncompressed, fit
-MAX_SCANS = 100  # of a progressive JPEG, each a pass over all pixels; usual are ten
-MAX_SCANNED = 250_000_000  # pixels that all passes together go over
 MAX_CHUNKS = 50_000  # of a PNG; usual is one for every 8 KB
 MAX_PLAIN = 2**21  # bytes of a PPM of written numbers, of which Pillow reads two million a second
 MAX_HEADER = 2**16  # bytes of a PPM with its remarks
-MAX_PARTS = 2_000  # segments and bytes of padding before the pixels of a JPEG; usual are twenty
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")  # not all of Pillow's: its EPS runs a program
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # bytes 8 to 11 of such a file
 LOSSY = ("JPEG", "MPO", "AVIF", "HEIF")  # MPO: a JPEG with more pictures behind it
@@ -45,8 +42,6 @@ BROKEN = (  # what Pillow raises on broken files, and libheif
     OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, MemoryError,
     RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
-SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")  # its head: length, number of channels
-END_OF_JPEG = b"\xff\xd9"  # what a file that was cut short lacks
 QUALITY = {"quality": 95, "subsampling": 0}  # of a JPEG that has to be written anew
 
 
@@ -86,7 +81,7 @@ def read_pictures(
             sizes.append(size)
     passed = set()
     if headers_only:
-        passed = {i for i in unchanged if encoded[i].endswith(END_OF_JPEG)}
+        passed = {i for i in unchanged if encoded[i].endswith(jpegs.END)}
     elif len(unchanged) > 1 and _decode_all([encoded[i] for i in unchanged], sizes):
         passed = set(unchanged)
     return [
@@ -102,7 +97,7 @@ def picture_size(path: str) -> tuple[int, int] | None:
     Raises: ValueError for what is no file or too large; FileNotFoundError.
     """
     data = read_file(path)
-    if data[:2] == b"\xff\xd8" and (size := _usual_jpeg_size(data)):
+    if data[:2] == jpegs.START and (size := jpegs.usual_size(data)):
         return size
     try:
         with open_picture(path, data) as picture:
@@ -173,9 +168,8 @@ def open_picture(name: str, data: bytes) -> Image.Image:
 
 def _check_header(name: str, data: bytes) -> None:
     """Raises: Refused for a header that takes Pillow long, byte by byte; ValueError for a PNG of changed bytes."""
-    for parts, _ in enumerate(_parts(data) if data[:2] == b"\xff\xd8" else ()):
-        if parts > MAX_PARTS:
-            raise Refused(f"{name} is a JPEG of over {MAX_PARTS:,} parts and bytes of padding; write it anew.")
+    if data[:2] == jpegs.START and jpegs.has_many_parts(data):
+        raise Refused(f"{name} is a JPEG of over {jpegs.MAX_PARTS:,} parts and bytes of padding; write it anew.")
     words = re.sub(rb"#[^\r\n]*[\r\n]", b" ", data[:MAX_HEADER]).split(None, 3) if data[:1] == b"P" else ()
     if words and len(data) > MAX_HEADER and len(words) < 4 and re.fullmatch(rb"P[0-9yfF]", words[0][:2]):
         raise Refused(f"{name} is a PPM whose header has over {MAX_HEADER:,} bytes of remarks; write it anew.")
@@ -183,16 +177,6 @@ def _check_header(name: str, data: bytes) -> None:
         raise Refused(f"{name} is a PPM of over {MAX_PLAIN:,} bytes that writes its numbers out; save it as binary.")
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         _check_png(name, data)
-
-
-def _parts(data: bytes) -> Iterator[int]:
-    """Where each part of a JPEG's header begins, by the lengths they have, and at last where its first scan does."""
-    at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
-        yield at
-        padding = data[at + 1 : at + 2] == b"\xff"
-        at += 1 if padding else 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-    yield at
 
 
 def _check_png(name: str, data: bytes) -> None:
@@ -224,10 +208,10 @@ def reason(error: Exception, data: bytes | None = None) -> str:
 
 def _size_if_plain_jpeg(path: str, data: bytes) -> tuple[int, int] | None:
     """(width, height) where the header is that of an upright RGB JPEG; None for all else, also for damaged files."""
-    if data[:2] != b"\xff\xd8":
+    if data[:2] != jpegs.START:
         return None
     try:
-        if size := _usual_jpeg_size(data):
+        if size := jpegs.usual_size(data):
             check_file(path, data, size)
             return size
         with open_picture(path, data) as picture:
@@ -239,27 +223,6 @@ def _size_if_plain_jpeg(path: str, data: bytes) -> tuple[int, int] | None:
         return None
     except BROKEN:
         return None
-
-
-def _usual_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of a JPEG of three 8 bit channels without EXIF; None for all else, which Pillow has to look at.
-
-    Pillow's own way to a header takes ten times as long, and longer than the decoding of a small picture.
-    """
-    at, size = 2, None
-    for _ in range(MAX_PARTS):
-        if at + 10 > len(data) or data[at] != 0xFF:
-            return None
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xDA:  # the pixels begin
-            return size
-        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
-            depth, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
-            size = (width, height) if (depth, channels) == (8, 3) else None
-        elif data[at + 4 : at + 8] == b"Exif" or not (marker in (0xC4, 0xFE) or 0xDB <= marker <= 0xEF):
-            return None
-        at += 2 + length
-    return None
 
 
 def _is_plain(picture: Image.Image, data: bytes) -> bool:
@@ -290,10 +253,9 @@ def _orientation(picture: Image.Image) -> object:
 
 
 def check_file(path: str, data: bytes, size: tuple[int, int]) -> None:
-    """Raises: Refused for a size that is not taken, or a JPEG of more than MAX_SCANS scans."""
+    """Raises: Refused for a size that is not taken, or a JPEG of too many scans."""
     check_size(path, size)
-    scans = len(SCAN.findall(data)) if data[:2] == b"\xff\xd8" else 0  # a film behind the pixels has none by chance
-    most = min(MAX_SCANS, max(12, MAX_SCANNED // max(1, size[0] * size[1])))
+    scans, most = jpegs.scans(data) if data[:2] == jpegs.START else 0, jpegs.most_scans(size)
     if scans > most:
         raise Refused(f"{path} is a JPEG of {scans} scans, over {most}; write it anew with another program.")
 
@@ -323,30 +285,13 @@ def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes
 
 
 def require_whole(picture: Image.Image, data: bytes) -> None:
-    """Raises: ValueError where a loaded PNG or JPEG lacks pixels, in whose place Pillow puts black or grey unasked.
-
-    A progressive JPEG has all its pixels after its first scan; one that is cut later is coarse, and passes.
-    """
+    """Raises: ValueError where a loaded PNG or JPEG lacks pixels, in whose place Pillow puts black or grey unasked."""
     if picture.format == "PNG" and not _tensorflow_reads(data, picture):
         raise ValueError("a part of its pixels, or its palette, is missing")
     if picture.format in ("JPEG", "MPO"):
         corner = picture.getpixel((picture.width - 1, picture.height - 1))
-        if _ends_early(data, np.array(corner)):
+        if jpegs.ends_early(data, np.array(corner)):
             raise ValueError("its data end before its last pixels")
-
-
-def _ends_early(data: bytes, corner: np.ndarray) -> bool:
-    """Whether a JPEG's data end before its last pixels, which are then grey. corner: the very last, of any channels.
-
-    More data before the end mark change the pixels where some are missing; where none is, decoders pass over them.
-    """
-    if np.abs(corner.astype(int) - 128).max() > 2:
-        return False
-    *_, scan = _parts(data)  # not a thumbnail's in the header
-    end = data.find(b"\xff\xd9", scan)
-    longer = data[:end] + bytes(range(1, 255)) * 8 + data[end:]
-    first, second = (Image.open(io.BytesIO(each)) for each in (data, longer))
-    return ImageChops.difference(first, second).getbbox() is not None
 
 
 def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
@@ -357,7 +302,8 @@ def _tensorflow_reads(data: bytes, picture: Image.Image) -> bool:
         with tf.device("CPU:0"):
             if picture.format == "JPEG":
                 small = _decode_small(data)
-                return tuple(small.shape[:2]) == _small(picture.size) and not _ends_early(data, small[-1, -1].numpy())
+                right = tuple(small.shape[:2]) == _small(picture.size)
+                return right and not jpegs.ends_early(data, small[-1, -1].numpy())
             pixels = tf.io.decode_png(data, channels=3)
     except tf.errors.InvalidArgumentError:
         return False
@@ -403,7 +349,7 @@ def _decode_all(encoded: list[bytes], sizes: list[tuple[int, int]]) -> bool:
         with tf.device("CPU:0"):
             looks = _looks()(tf.constant(encoded)).numpy()
         right = [tuple(look[:2]) for look in looks] == [_small(size) for size in sizes]
-        return right and not any(_ends_early(data, look[3:]) for data, look in zip(encoded, looks, strict=True))
+        return right and not any(jpegs.ends_early(data, look[3:]) for data, look in zip(encoded, looks, strict=True))
     except (tf.errors.InvalidArgumentError, *BROKEN):
         return False
 
