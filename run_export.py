@@ -4,8 +4,6 @@ python run_export.py --run_dir=runs/demo
 """
 
 import os
-import shlex
-import sys
 
 from absl import flags
 
@@ -50,7 +48,7 @@ def main(argv: list[str]) -> None:
     before = export_run.step_of(out_dir)
     # The files are checked where they will run, on a CPU; a GPU's TF32 convolutions alone are 1e-3 off.
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    command = shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    command = commands.typed()
     report = export_run.export(
         run_dir, out_dir, values.formats, values.records_dir, command, values.variants, values.force, values.compute,
         Bounds(values.max_pixels, values.max_aspect),

@@ -3,9 +3,7 @@
 python run_train.py --preset=simgan_demo --records_dir=runs/demo/records --run_dir=runs/demo
 """
 
-import os
 import re
-import shlex
 import sys
 
 from absl import flags
@@ -70,7 +68,7 @@ def main(argv: list[str]) -> None:
         init_from=values.init_from,
         dry_run=values.dry_run,
         profile=profiled_steps(values.profile),
-        command=shlex.join(["python", os.path.basename(sys.argv[0]), *sys.argv[1:]]),
+        command=commands.typed(),
     )
     if not finished:
         sys.exit(130)  # interrupted: what follows a finished training must not run

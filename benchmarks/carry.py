@@ -58,13 +58,12 @@ def guided(smooth: int, radius: int, epsilon: float, exact: bool = False) -> Car
     return run
 
 
-def bilateral(cell: int, bins: int, epsilon: float, smooth: int = 1, rows: int = 64) -> Carrier:
-    """A bilateral grid of affine changes, fitted cell by cell after a blur.
+def bilateral(cell: int, bins: int, epsilon: float, rows: int = 64) -> Carrier:
+    """A bilateral grid of affine changes, fitted cell by cell.
 
     Source: Chen et al., Bilateral Guided Upsampling (2016): its fast fit, of the change as `carry.fit`.
 
-    cell: small pixels between its points.   bins: points along the lightness.   smooth: small pixels a side of
-    the mean that both small pictures go through first.   rows: of the photograph at a time.
+    cell: small pixels between its points.   bins: points along the lightness.   rows: of the photograph at a time.
     """
 
     def places(shape: tuple[int, int], small: tuple[int, int], first: int, image: np.ndarray) -> list[np.ndarray]:
@@ -91,8 +90,7 @@ def bilateral(cell: int, bins: int, epsilon: float, smooth: int = 1, rows: int =
         return np.linalg.solve(grid[..., :4] + ridge, grid[..., 4:])
 
     def run(photo: np.ndarray, small: np.ndarray, edited: np.ndarray) -> np.ndarray:
-        size = (smooth, smooth, 1)
-        grid = fit(*(ndimage.uniform_filter(image.astype(np.float64), size) for image in (small, edited)))
+        grid = fit(small.astype(np.float64), edited.astype(np.float64))
         full = np.empty_like(photo)
         for top in range(0, len(photo), rows):
             x = photo[top : top + rows] / 127.5 - 1
@@ -111,15 +109,10 @@ def bilateral(cell: int, bins: int, epsilon: float, smooth: int = 1, rows: int =
 CARRIERS: dict[str, Carrier] = {
     "difference": difference,
     "guided": carry.carry,
-    "guided, radius 1": guided(carry.SMOOTH, 1, carry.EPSILON),
     "guided, radius 4": guided(carry.SMOOTH, 4, carry.EPSILON),
-    "guided, epsilon 1e-4": guided(carry.SMOOTH, carry.RADIUS, 1e-4),
-    "guided, not smoothed": guided(0, carry.RADIUS, carry.EPSILON),
     "guided, not smoothed, radius 4": guided(0, 4, carry.EPSILON),
     "guided, exact": guided(carry.SMOOTH, carry.RADIUS, carry.EPSILON, exact=True),
-    "guided, exact, not smoothed, radius 1": guided(0, 1, 1e-2, exact=True),
     "bilateral, cells of 4": bilateral(4, 8, carry.EPSILON),
-    "bilateral, smoothed, cells of 4": bilateral(4, 8, carry.EPSILON, smooth=3),
 }
 
 

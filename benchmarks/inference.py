@@ -3,9 +3,10 @@
 python -m benchmarks.inference [--peer=torch] [--case=256,64,1] [--precision=float32]
 
 One JSON line for a case (image_size, width, batch) and precision: G of 16 units and an embedding of 1024, with random
-weights. Ours is measured as it trains ("model", batch norm by its moving statistics) and as it is exported ("folded",
-batch norm inside the convolutions, a SavedModel in a Session, as TensorFlow Serving runs it); with --peer=torch the
-same generator in PyTorch, eager and compiled, takes turns with both. `ratio` is the best of PyTorch's times over ours,
+weights. Ours is measured as Editor runs it ("live"), as it trains ("model", batch norm by its moving statistics, in a
+graph) and as SavedModels in a Session, as TensorFlow Serving runs them: "unfolded", and "folded", as it is exported,
+with batch norm inside the convolutions, which with --precision=mixed_bfloat16 are bfloat16's. With --peer=torch the
+same generator in PyTorch, eager and compiled, takes turns with these. `ratio` is the best of PyTorch's times over ours,
 folded; PyTorch is no requirement: pip install torch.
 """
 
@@ -23,7 +24,7 @@ from benchmarks import train_step, turns
 from benchmarks.train_step import CASES, EMBEDDING, PRECISIONS, arrays, config_of, text_encoder
 from simgan_tf.system import commands
 
-OURS = ("folded", "model")
+OURS = ("folded", "unfolded", "model", "live")
 PEERS = {"eager": False, "compiled": True}
 
 
@@ -42,12 +43,16 @@ class Ours(train_step.Ours):
     def edit(self, case: str, precision: str, how: str, seconds: float) -> list[float]:
         return turns.times(self._calls(case, precision)[how], seconds)
 
+    def operations(self, case: str, precision: str) -> int:
+        self._calls(case, precision)
+        return self.work
+
     @functools.lru_cache(maxsize=1)  # noqa: B019 - the worker lives as long as its process
     def _calls(self, case: str, precision: str) -> dict[str, Callable[[], np.ndarray]]:
         import tensorflow as tf
 
         from export import saved_model
-        from simgan_tf import folding
+        from simgan_tf import estimate, folding
         from simgan_tf.methods.simgan import SIMGAN
         from simgan_tf.system.quiet import quiet
 
@@ -56,18 +61,24 @@ class Ours(train_step.Ours):
         method = SIMGAN(config_of(case, precision), text_encoder(EMBEDDING))
         folded = folding.Folded(method.network, tf.float32 if precision == "float32" else tf.bfloat16)
         specs = [tf.TensorSpec(array.shape, tf.float32, name) for name, array in inputs.items()]
-        edit = functools.partial(method.edit, network=folded)
-        exported = tf.function(edit, input_signature=specs, autograph=False)
-        with tempfile.TemporaryDirectory() as scratch, quiet():
-            saved_model.save(tf.Module(), os.path.join(scratch, "model"), {"edit": exported})
-            session = tf.compat.v1.Session(graph=tf.Graph())
-            with session.graph.as_default():
-                loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.path.join(scratch, "model"))
-        signature = loaded.signature_def["edit"]
-        (output,) = signature.outputs.values()
-        run = session.make_callable(output.name, [signature.inputs[spec.name].name for spec in specs])
         model, tensors = tf.function(method.edit, autograph=False), [tf.constant(array) for array in inputs.values()]
-        calls = {"folded": lambda: run(*inputs.values()), "model": lambda: model(*tensors).numpy()}
+        self.work = 2 * estimate.multiply_adds(model.get_concrete_function(*tensors).graph)
+        calls = {"model": lambda: model(*tensors).numpy(), "live": lambda: method.edit(*tensors).numpy()}
+        for how, edit, weights in (
+            ("folded", functools.partial(method.edit, network=folded), []),
+            ("unfolded", method.edit, method.variables()[method.part]),
+        ):
+            module, exported = tf.Module(), tf.function(edit, input_signature=specs, autograph=False)
+            module.weights = weights
+            with tempfile.TemporaryDirectory() as scratch, quiet():
+                saved_model.save(module, os.path.join(scratch, "model"), {"edit": exported})
+                session = tf.compat.v1.Session(graph=tf.Graph())
+                with session.graph.as_default():
+                    loaded = tf.compat.v1.saved_model.load(session, ["serve"], os.path.join(scratch, "model"))
+            signature = loaded.signature_def["edit"]
+            (output,) = signature.outputs.values()
+            run = session.make_callable(output.name, [signature.inputs[spec.name].name for spec in specs])
+            calls[how] = lambda run=run: run(*inputs.values())
         for call in calls.values():
             call(), call()
         return calls
@@ -110,10 +121,10 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     if peer != "none":
         workers[peer] = turns.Worker("benchmarks.inference", peer)
         sides += [(how, workers[peer], {**question, "how": how}) for how in PEERS]
+    operations = workers["ours"].ask(**{**question, "verb": "operations"})
     times, peak = turns.compare(sides, precision, rounds, seconds)
     medians = {name: statistics.median(turn) for name, turn in times.items()}
     count = int(case.split(",")[2])
-    operations = train_step.edit_operations(config_of(case), count)
     line = {
         "benchmark": "inference",
         "image_size": config_of(case).image_size,

@@ -2,13 +2,13 @@
 
 python -m benchmarks.train_step [--peer=torch] [--case=64,32,16] [--precision=float32]
 
-One JSON line for a case (image_size, width, batch) and precision: G of 16 units, an embedding of 1024, D as wide as
-G, everything else as the paper's preset; the same batch again and again, so that no input is waited for. Operations
-are those of convolutions and dense layers, two for a multiply-add, forward and backward; the peak is that of the best
-square matrix product of this run. With --peer=torch the same step in PyTorch, eager and compiled, from one forward
-pass of G as ours and from two as the relatives', takes turns with ours; PyTorch is no requirement: pip install torch.
-In PyTorch D looks at the real pictures twice, once for the real and once for the mismatching pairs, as Eq. 1 is usually
-written; ours looks once, which saves 1 % of a step's operations.
+One JSON line for a case (image_size, width, batch) and precision: G of 16 units, an embedding of 1024, D as wide as G,
+everything else as the paper's preset; the same batch again and again, so that no input is waited for. Operations are
+those of convolutions and dense layers in our graph, two for a multiply-add, forward and backward; the peak is that of
+the best square matrix product of this run. With --peer=torch the same step in PyTorch, eager and compiled, from one
+forward pass of G as ours and from two as the relatives', takes turns with ours; PyTorch is no requirement: pip install
+torch. In PyTorch D looks at the real pictures twice, once for the real and once for the mismatching pairs, as Eq. 1 is
+usually written; ours looks once, which saves 1 % of a step's operations.
 With a batch of 1 there is no other picture to take a mismatching text from (Config refuses to train so). The picture's
 own text is used then: the work is the same.
 """
@@ -68,74 +68,6 @@ def text_encoder(dim: int) -> Any:
     return TextEncoder(Vocabulary(["flower"]), dim=dim, word_dim=1, length=1)
 
 
-# --------------------------------------------------------------------------------------------------- counting the work
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """Operations of one layer, forward, for one picture. source: whether its input needs no gradient."""
-
-    operations: int
-    source: bool = False
-
-    def of(self, forward: int = 0, weights: int = 0, inputs: int = 0) -> int:
-        """Operations of so many forward passes and gradients; each gradient costs what the forward pass does."""
-        return self.operations * (forward + weights + (0 if self.source else inputs))
-
-
-def convolution(places: int, kernel: int, before: int, after: int, source: bool = False) -> Work:
-    return Work(2 * places * kernel**2 * before * after, source)
-
-
-def generator_work(config: Config, embedding: int = EMBEDDING) -> list[Work]:
-    c, z, full = config.width, config.ca_size, config.image_size**2
-    half, quarter = full // 4, full // 16
-    return [
-        convolution(full, 3, 3, c, source=True),
-        convolution(half, 4, c, 2 * c),
-        convolution(quarter, 4, 2 * c, 4 * c),
-        Work(2 * embedding * 2 * z, source=True),
-        convolution(quarter, 3, 4 * c + z, 4 * c),
-        *[convolution(quarter, 3, 4 * c, 4 * c)] * (2 * config.units),
-        convolution(quarter, 4, 4 * c, 2 * c),  # transposed: every place before is multiplied with the whole kernel
-        convolution(half, 4, 2 * c, c),
-        convolution(full, 3, c, 3),
-    ]
-
-
-def discriminator_work(config: Config, embedding: int = EMBEDDING) -> tuple[list[Work], list[Work]]:
-    """Of the layers before the text joins, and of those from there on."""
-    d, size, before_text = config.d_width, config.image_size, []
-    widths = [3] + [min(d << i, 8 * d) for i in range(size.bit_length() - 3)]
-    for i, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        before_text.append(convolution((size >> (i + 1)) ** 2, 4, before, after, source=i == 0))
-    return before_text, [
-        Work(2 * embedding * config.text_size, source=True),
-        convolution(16, 1, widths[-1] + config.text_size, 8 * d),
-        convolution(1, 4, 8 * d, 1),
-    ]
-
-
-def step_operations(config: Config, count: int, forwards: int = 1) -> int:
-    """Operations of one step on `count` pictures that its result needs.
-
-    D's update: two passes over the pictures, since the real and the mismatching pairs hold the same ones, three over
-    the joined text, and their gradients. G's: the edit and the way back with their gradients, and D
-    on the edit with its gradient for the picture alone. The picture of the way back is the edit: it has a gradient.
-    """
-    g, (before_text, after_text) = generator_work(config), discriminator_work(config)
-    first, d_first = g[0].operations, before_text[0].operations
-    total = sum(work.of(forward=2 + (forwards - 1), weights=2, inputs=2) for work in g) + first
-    total += sum(work.of(forward=2, weights=2, inputs=2) for work in before_text)
-    total += sum(work.of(forward=3, weights=3, inputs=3) for work in after_text)
-    total += sum(work.of(forward=1, inputs=1) for work in before_text + after_text) + d_first
-    return total * count
-
-
-def edit_operations(config: Config, count: int) -> int:
-    return sum(work.operations for work in generator_work(config)) * count
-
-
 # ---------------------------------------------------------------------------------------------------------- the sides
 
 
@@ -173,9 +105,11 @@ class Ours:
 
         return max(map(rate, MATRICES))
 
-    def step(self, case: str, precision: str, seconds: float) -> list[float]:
+    def operations(self, case: str, precision: str) -> int:
+        """Of one step, two for a multiply-add; builds it, where it is not built yet."""
         import tensorflow as tf
 
+        from simgan_tf import estimate
         from simgan_tf.methods.simgan import SIMGAN
         from simgan_tf.methods.step import train_step
 
@@ -187,6 +121,8 @@ class Ours:
             method = SIMGAN(config_of(case, precision), text_encoder(EMBEDDING), steps_per_epoch=500)
             one_step = train_step(method)
             step = tf.Variable(0, dtype=tf.int64)
+            whole = tf.function(lambda batch, step: method.update(method.prepare(batch, step)), autograph=False)
+            work = 2 * estimate.multiply_adds(whole.get_concrete_function(inputs, step).graph)
 
             def run() -> dict[str, float]:
                 scalars = {name: float(value) for name, value in one_step(inputs, step).items()}
@@ -194,8 +130,12 @@ class Ours:
                 return scalars
 
             run()
-            self.runs[case + precision] = run
-        return turns.times(self.runs[case + precision], seconds)
+            self.runs[case + precision] = run, work
+        return self.runs[case + precision][1]
+
+    def step(self, case: str, precision: str, seconds: float) -> list[float]:
+        self.operations(case, precision)
+        return turns.times(self.runs[case + precision][0], seconds)
 
 
 class Torch:
@@ -265,10 +205,10 @@ def measure(case: str, precision: str, peer: str, rounds: int, seconds: float) -
     sides = [("ours", workers["ours"], question)]
     if peer != "none":
         sides += [(name, workers[peer], {**question, "peer": name}) for name in PEERS]
+    operations = workers["ours"].ask(**{**question, "verb": "operations"})
     times, peak = turns.compare(sides, precision, rounds, seconds)
     medians = {name: statistics.median(turn) for name, turn in times.items()}
     config, count = config_of(case), int(case.split(",")[2])
-    operations = step_operations(config, count)
     line = {
         "benchmark": "train_step",
         "image_size": config.image_size,

@@ -27,7 +27,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import zlib
 from collections.abc import Iterator
 
@@ -447,7 +446,7 @@ def main(argv: list[str]) -> None:
         if not re.fullmatch(r"[0-9]{1,6}/[0-9]{1,6}", values.part):
             raise ValueError(f"part={values.part!r} must be K/N, such as 2/8.")
         part = tuple(map(int, values.part.split("/")))
-    command = shlex.join(["python", "-m", "data.build", *sys.argv[1:]])
+    command = commands.typed("data.build")
     taken = {name: getattr(values, name) for name in (*SHARED, "shards", "workers", "stored_size", "check")}
     info, written = build(
         values.dataset, values.raw_dir, values.out_dir, command=command, embeddings_path=values.embeddings, part=part,

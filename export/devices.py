@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -43,13 +42,12 @@ def export(
     records_dir: str | None = None,
     force: bool = False,
     stage: Callable[[str], None] = lambda name: None,
-    report_line: Callable[[str], None] = lambda line: None,
 ) -> tuple[dict[str, dict[str, Any]], str]:
     """Writes the variants `wanted` into `folder`; returns the facts of each file, by name, and a line on the pictures.
 
     Facts: variant, bytes, times_weights (bytes over those of the float32 weights), checks (float32: `parity.compare` on
     `inputs`), quality and device (see `measure`), and `refused` where force let a poor one pass.
-    stage: called with the name of each step as it begins. report_line: called with a line about each finished file.
+    stage: called with the name of each step as it begins.
     Raises: ValueError where a conversion fails, float32 differs from the live model, or, without force, a variant is
     below LEAST_PSNR or loses more than MOST_LOST of the colour accuracy.
     """
@@ -58,20 +56,11 @@ def export(
     if set(wanted) & set(variants.CALIBRATED):
         samples = calibration(editor, records_dir)
     paths = {variant: os.path.join(folder, tflite.file_name(variant)) for variant in wanted}
-    started = {}
-
-    def converting(variant: str) -> None:
-        started[variant] = time.perf_counter()
-        stage(f"converting to TFLite {variant}")
-
-    tflite.write_variants(editor, paths, samples, converting)
-    ends = [*list(started.values())[1:], time.perf_counter()]
-    seconds = {variant: end - start for (variant, start), end in zip(started.items(), ends, strict=True)}
+    tflite.write_variants(editor, paths, samples, lambda variant: stage(f"converting to TFLite {variant}"))
     weights = 4 * sum(int(np.prod(v.shape)) for v in saved_model.raw_module(editor).weights)
     files, poor = {}, []
     for variant, path in paths.items():
         stage(f"measuring TFLite {variant}")
-        name = os.path.basename(path)
         facts = {"variant": variant, "bytes": os.path.getsize(path)}
         facts["times_weights"] = round(facts["bytes"] / weights, 4)
         facts["checks"] = parity.check_tflite(path, inputs, editor) if variant == "float32" else {}
@@ -80,9 +69,7 @@ def export(
         if reason:
             facts["refused"] = reason
             poor.append(f"{variant} ({reason})")
-        files[name] = facts
-        report_line(f"{name}: {facts['bytes'] / 1e6:.2f} MB, converted in {seconds[variant]:.0f} s, "
-             f"PSNR {_psnr(facts['quality']['psnr_db'])} dB")  # fmt: skip
+        files[os.path.basename(path)] = facts
     if poor and not force:
         rest = ",".join(variant for variant in wanted if not any(line.startswith(f"{variant} ") for line in poor))
         raise ValueError(

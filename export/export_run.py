@@ -63,13 +63,12 @@ def export(
         with tqdm(total=total, unit="stage", desc="exporting", leave=False) as bar:
 
             def stage(name: str) -> None:
+                bar.update()
                 bar.set_postfix_str(name)
-                bar.refresh()
 
             stage("live model")
             with quiet():
                 inputs = parity.cases(editor, records_dir)
-            bar.update()
             if "saved_model" in formats:
                 name = f"saved_model/{deployment.MODEL}/{max(editor.step, 1)}"  # the server wants versions from 1 on
                 path = os.path.join(partial, name)
@@ -77,20 +76,13 @@ def export(
                 stage("writing SavedModel")
                 saved_model.write(editor, path, compute, bounds)
                 deployment.write(editor, path)
-                bar.update()
                 stage("checking SavedModel")
                 size = sum(files.sizes(path).values())
                 written[name] = {"bytes": size, **checks.check(path, editor, inputs, compute)}
-                bar.update()
             measured_on = None
             if "tflite" in formats:
-
-                def next_stage(name: str) -> None:
-                    bar.update()
-                    stage(name)
-
                 tflite_files, measured_on = devices.export(
-                    editor, partial, variants, inputs, records_dir, force, next_stage, bar.write
+                    editor, partial, variants, inputs, records_dir, force, stage
                 )
                 written |= tflite_files
         report = {

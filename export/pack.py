@@ -9,9 +9,7 @@ import glob
 import json
 import os
 import re
-import shlex
 import shutil
-import sys
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -178,7 +176,7 @@ def _copy_json(source: str, path: str) -> None:
 def main(argv: list[str]) -> None:
     values = flags.FLAGS
     require_replaceable(values.out_dir)  # before TensorFlow starts, so that a wrong folder costs no time
-    command = shlex.join(["python", "-m", "export.pack", *sys.argv[1:]])
+    command = commands.typed("export.pack")
     packed = pack(values.run_dir, values.out_dir, values.step, command, values.for_training)
     bytes_of = files.sizes(values.out_dir)
     for name, size in bytes_of.items():

@@ -115,16 +115,10 @@ def compare(name: str, got: np.ndarray, expected: np.ndarray, limits: tuple[floa
 
 
 def check_tflite(path: str, inputs: Cases, editor: Editor) -> dict[str, dict[str, Any]]:
-    """`compare` of the file's two signatures, words by the vocabulary inside the file. Raises: ValueError."""
-    embedding, edited = run_tflite(path, inputs)
-    return {
-        "LiteRT embed": compare("TFLite embed", embedding, editor.method.encode(inputs.text)),
-        "LiteRT embed + edit": compare("TFLite embed + edit", edited, inputs.edited),
-    }
+    """`compare` of the file's two signatures, one input at a time, words by the vocabulary inside the file.
 
-
-def run_tflite(path: str, inputs: Cases) -> tuple[np.ndarray, np.ndarray]:
-    """embedding [n, D] and edited [n, S, S, 3] of a .tflite, one input at a time, as a device does it."""
+    Raises: ValueError.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     contract, vocabulary = tflite.read_contract(path)
@@ -136,4 +130,7 @@ def run_tflite(path: str, inputs: Cases) -> tuple[np.ndarray, np.ndarray]:
         for i in range(len(inputs)):
             embedding.append(embed(tokens=tokens[i : i + 1])["embedding"])
             edited.append(edit(image=inputs.image[i : i + 1], embedding=embedding[-1], **inputs.drawn(i))["edited"])
-    return np.concatenate(embedding), np.concatenate(edited)
+    return {
+        "LiteRT embed": compare("TFLite embed", np.concatenate(embedding), editor.method.encode(inputs.text)),
+        "LiteRT embed + edit": compare("TFLite embed + edit", np.concatenate(edited), inputs.edited),
+    }

@@ -102,7 +102,8 @@ def activation_ranges(model: bytes, tree: schema.ModelT, samples: str) -> dict[s
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    arrays = np.load(samples, allow_pickle=False)
+    with np.load(samples, allow_pickle=False) as stored:
+        arrays = dict(stored)
     with warnings.catch_warnings():  # keeping all tensors takes memory: it is what we want
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
         interpreter = Interpreter(model_content=model, experimental_preserve_all_tensors=True, num_threads=2)

@@ -25,11 +25,6 @@ def file_name(variant: str) -> str:
     return "simgan.tflite" if variant == "float32" else f"simgan_{variant}.tflite"
 
 
-def write(editor: Editor, path: str) -> None:
-    """Writes the float32 .tflite alone; see `write_variants`."""
-    write_variants(editor, {"float32": path})
-
-
 def write_variants(
     editor: Editor,
     paths: Mapping[str, str],

@@ -8,8 +8,6 @@ results.json with every number, pair and command.
 
 import json
 import os
-import shlex
-import sys
 import time
 from typing import Any
 
@@ -55,6 +53,9 @@ def main(argv: list[str]) -> None:
         pairs = protocol.load(systems_of.records_dir, values.split, systems_of.split)
         pairs = pairs.spread(values.limit) if values.limit else pairs
         found_judges, inception = judges.load(systems_of.records_dir, [], "", "")
+        for run_dir, (_, facts) in zip(systems_of.run_dirs, systems_of.loaded, strict=True):
+            for judge in found_judges:
+                judge.require_other(facts.get("text_encoder", ""), run_dir)
     kind = colours.choose("auto", info["dataset"], bool(systems_of.split.masked.all()))
 
     columns, systems = [systems_of.images(systems_of.largest)], []
@@ -68,8 +69,6 @@ def main(argv: list[str]) -> None:
             "trained_on_these_records": facts.get("dataset", {}).get("fingerprint") == info["fingerprint"],
         }  # fmt: skip
         if pairs:
-            for judge in found_judges:
-                judge.require_other(editor.text_encoder.fingerprint, run_dir)
             exact = np.ones(len(pairs), bool)
             found, of_pictures = numbers(
                 editor, pairs, kind, exact, values.samples, values.seed, load_size, found_judges, inception
@@ -92,7 +91,7 @@ def main(argv: list[str]) -> None:
         "hardware": evaluation.hardware(),
         "commit": evaluation.commit(),
         "seconds": round(time.monotonic() - began),
-        "command": commands.escaped(shlex.join(["python", "-m", "simgan_tf.compare", *sys.argv[1:]])),
+        "command": commands.escaped(commands.typed("simgan_tf.compare")),
     }
     titles = ["source", *(f"{each['name']} {each['image_size']}x{each['image_size']}" for each in systems)]
     sheet = figures.compared(columns, titles, sentences)
@@ -125,11 +124,8 @@ def as_table(results: dict[str, Any], systems: list[dict[str, Any]]) -> str:
         *table.rows(systems),
     ]
     if outlined:
-        lines += ["", "| by outlines | " + " | ".join(system["name"] for system in systems) + " |"]
-        lines += ["| --- |" + " --- |" * len(systems)]
-        for name in outlined:
-            cells = [table.cell(system.get("outlines", {}), name) for system in systems]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        cells = [[name, *(table.cell(system.get("outlines", {}), name) for system in systems)] for name in outlined]
+        lines += ["", *lineup.grid(["by outlines", *(system["name"] for system in systems)], cells)]
         lines += ["", *(f"- {name} by outlines: {OUTLINE_MEANING[name]}" for name in outlined)]
     others = [system["name"] for system in systems if not system["trained_on_these_records"]]
     if others:

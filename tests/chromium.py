@@ -12,6 +12,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
+import numpy as np
+
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--disable-dev-shm-usage")  # fmt: skip
@@ -121,8 +123,36 @@ class Browser:
         """Where files are saved from now on."""
         self.devtools("Browser.setDownloadBehavior", behavior="allow", downloadPath=folder)
 
+    def require_readable(self, selectors: str) -> None:
+        """Text that is seen stands out from what is behind it: WCAG 2's contrast of 4.5, of more than 15 texts."""
+        colours = self.run(
+            """
+            const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+            return [...document.querySelectorAll(arguments[0])]
+              .filter((e) => e.offsetParent && !e.disabled && e.innerText).map((e) => {
+                const behind = [];
+                for (let up = e; up; up = up.parentElement) behind.push(parse(getComputedStyle(up).backgroundColor));
+                return [e.id || e.innerText.slice(0, 20), parse(getComputedStyle(e).color), behind];
+              })""",
+            selectors,
+        )
+        assert len(colours) > 15
+        for name, ink, behind in colours:
+            ground = np.zeros(3)
+            for *colour, alpha in ([*c, 1][:4] for c in reversed(behind)):
+                ground = alpha * np.array(colour) + (1 - alpha) * ground
+            light, dark = sorted((luminance(ink[:3]), luminance(ground)), reverse=True)
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (name, ink, ground)
+
     def quit(self) -> None:
         self._call("DELETE", "")
+
+
+def luminance(colour) -> float:
+    """Relative luminance of sRGB 0..255, by WCAG 2."""
+    share = np.asarray(colour) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
 @contextlib.contextmanager

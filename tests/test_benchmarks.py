@@ -1,4 +1,4 @@
-"""The benchmarks: operations counted by hand against those of the traced graphs, and PyTorch's side against ours."""
+"""The benchmarks: PyTorch's side against ours, the fits, turns, and lines that are JSON."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import special
 
 from benchmarks import fit_colours, systems, train_step, turns
-from simgan_tf import estimate, methods
+from simgan_tf import methods
 from simgan_tf.evaluation import colours
 from simgan_tf.methods import step as steps
 from simgan_tf.methods.simgan import SIMGAN
@@ -22,44 +22,6 @@ def tiny(**switches):
     """A case's own configuration, cut down."""
     config = train_step.config_of("64,32,16")
     return dataclasses.replace(config, width=4, d_width=4, units=1, image_size=32, load_size=38, **switches)
-
-
-@pytest.mark.ci
-@pytest.mark.slow
-def test_operations_of_a_step_are_those_of_its_graph():
-    """Counted from the layer table on one side, from TensorFlow's graph of the step on the other: two for each
-    multiply-add. TensorFlow leaves out what nothing needs, once its graph is pruned; so is the hand's sum."""
-    config = tiny(batch_size=4)
-    method = SIMGAN(config, train_step.text_encoder(D), 10)
-    batch = {
-        "image": tf.zeros([4, 32, 32, 3]),
-        "embedding": tf.zeros([4, D]),
-        "class_id": tf.zeros([4], tf.int32),
-    }
-    def one_step(batch, step):
-        return method.update(method.prepare(batch, step))
-
-    step = tf.Variable(0, dtype=tf.int64)
-    graph = tf.function(one_step, autograph=False).get_concrete_function(batch, step).graph
-    assert train_step.step_operations(config, 4) == 2 * estimate.multiply_adds(graph)
-
-
-def test_operations_of_an_edit_are_those_of_its_graph():
-    config = tiny()
-    method = SIMGAN(config, train_step.text_encoder(D))
-    specs = tf.TensorSpec([2, 32, 32, 3]), tf.TensorSpec([2, D]), tf.TensorSpec([2, config.ca_size])
-    graph = tf.function(method.edit, autograph=False).get_concrete_function(*specs).graph
-    assert train_step.edit_operations(config, 2) == 2 * estimate.multiply_adds(graph)
-
-
-def test_the_papers_step():
-    """About six times the generator's 89.7 GMAC a picture, and D's share below a twentieth."""
-    config = train_step.config_of("256,64,2")
-    whole = train_step.step_operations(config, 1)
-    generator = train_step.edit_operations(config, 1)
-    assert 6.0 < whole / generator < 6.3
-    second = train_step.step_operations(config, 1, forwards=2)
-    assert second - whole == generator
 
 
 @pytest.mark.parametrize("forwards", [1, 2])

@@ -19,19 +19,10 @@ import scipy.io
 from PIL import Image
 
 from data import build, cub, demo, folder, geometry, listing, loading, oxford102, records
+from tests.test_images import encode, noise
 from tests.tiny import MINI, ROOT, full_disk, run
 
 LABELS = [2, 1, 1, 3, 2, 3, 1, 2]  # of images 1 to 8; class 3 is the test class
-
-
-def encode(pixels, mode="RGB", form="JPEG", **options):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def noise(seed, height=20, width=26):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def save_captions(root, lists):

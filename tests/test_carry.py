@@ -1,9 +1,6 @@
 """An edit carried up to its photograph: numpy against formulas and a slower second version, TensorFlow and the page's
 JavaScript against numpy."""
 
-import json
-import shutil
-import subprocess
 import tracemalloc
 
 import numpy as np
@@ -14,7 +11,7 @@ from benchmarks import carry as benchmark
 from export.serving import carrying
 from simgan_tf import carry
 from tests import plain
-from tests.tiny import ROOT
+from tests.tiny import node
 
 SIZES = {  # height, width of a photograph and of its small picture
     "usual": (90, 141, 16, 24),
@@ -37,25 +34,6 @@ def drawn(size, seed=0, flat=()):
     small, edited = draw.uniform(-1, 1, [2, h, w, 3]).astype(np.float32)
     small[..., list(flat)] = 0.25
     return photo, small, edited
-
-
-def node(script, value):
-    """What the lines of `script` over carry.js leave in `answer`; JSON on both ways."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed: the page's JavaScript cannot be run beside Python")
-    module = (ROOT / "export" / "web" / "page" / "carry.js").as_uri()
-    whole = f"""
-        import {{ readFileSync }} from "node:fs";
-        import * as carry from {json.dumps(module)};
-        const value = JSON.parse(readFileSync(0, "utf8"));
-        let answer;
-        {script}
-        process.stdout.write(JSON.stringify(answer));
-    """
-    done = subprocess.run(["node", "--input-type=module", "-e", whole], input=json.dumps(value), capture_output=True,
-                          text=True, timeout=300, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def in_javascript(photo, small, edited, strip=10**9):

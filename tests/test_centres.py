@@ -1,11 +1,9 @@
 """The reader of drawn flowers' centres, on sentences and pictures of the demo; and the numbers made of it."""
 
-import io
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from data import demo, painter
 from data.pipeline import evaluation_images
@@ -14,6 +12,7 @@ from simgan_tf.evaluation import centres
 from simgan_tf.evaluation.measure import measure
 from simgan_tf.evaluation.protocol import Pairs
 from tests.test_evaluation import Painter
+from tests.test_pipeline import png
 
 
 def test_the_centre_a_sentence_asks_for():
@@ -35,11 +34,6 @@ def drawn():
     """Twelve flowers of test classes as a split."""
     kinds, numbers = demo.flowers(), demo.split()[1][:12]
     pictures = [painter.draw(kinds[number - 1], 100 + number) for number in numbers]
-
-    def png(pixels):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        return buffer.getvalue()
 
     flowers = [kinds[number - 1] for number in numbers]
     split = Split(

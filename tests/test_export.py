@@ -108,7 +108,7 @@ def test_conversion_leaves_keras_as_it_was(tmp_path, editor, inputs, capfd):
         return keras.backend.floatx(), keras.backend.image_data_format(), keras.mixed_precision.global_policy().name
 
     before = state()
-    tflite.write(editor, str(tmp_path / "m.tflite"))
+    tflite.write_variants(editor, {"float32": str(tmp_path / "m.tflite")})
     assert state() == before
     embedding = tf.constant(editor.text_encoder.encode(inputs.text))
     again = editor.method.edit(inputs.image[:1], embedding[:1], inputs.noise[:1])
@@ -131,7 +131,7 @@ def test_other_text_encoders(tmp_path, kind, packed):
     apart = np.linalg.norm(np.diff(editor.text_encoder.encode(inputs.text), axis=0), axis=1)
     assert apart.min() > 0.01  # so that a sentence read wrongly would show
     words = [] if kind == "char_cnn_rnn" else ["vocabulary.txt"]
-    tflite.write(editor, str(tmp_path / "m.tflite"))
+    tflite.write_variants(editor, {"float32": str(tmp_path / "m.tflite")})
     for check in parity.check_tflite(str(tmp_path / "m.tflite"), inputs, editor).values():
         assert check["max_error"] <= 5e-5
     with zipfile.ZipFile(tmp_path / "m.tflite") as archive:

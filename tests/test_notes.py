@@ -1,8 +1,6 @@
 """What is told of a sentence, written by hand, and the page's JavaScript beside it over the same sentences."""
 
 import json
-import shutil
-import subprocess
 
 import pytest
 import tensorflow as tf
@@ -13,7 +11,7 @@ from simgan_tf.edit import PRETRAINED
 from simgan_tf.text import encoders, notes
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
-from tests.tiny import ROOT, other_encoder, random_encoder
+from tests.tiny import ROOT, node, other_encoder, random_encoder
 
 WORDS = ["this", "flower", "has", "petals", "the", "is", "a", "not", "with", "and", "red", "purple", "yellow", "blue",
          "black", "stem", "center", "very", "long", "pollen", "without", "pruple", "colored"]  # fmt: skip
@@ -156,22 +154,14 @@ def test_shipped_models(name, text, told):
     assert len(lines) == bool(told) and all(told in line for line in lines)
 
 
-def in_javascript(contract: dict, words: str | None, texts: list[str]) -> list[list[str]]:
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed: the page's JavaScript cannot be run beside Python")
-    script = f"""
-        import {{ readFileSync }} from "node:fs";
-        import {{ notesOf }} from {json.dumps((ROOT / "export/web/page/notes.js").as_uri())};
-        import {{ makeTokeniser }} from {json.dumps((ROOT / "export/web/page/words.js").as_uri())};
-        const {{ contract, words, texts }} = JSON.parse(readFileSync(0, "utf8"));
-        const tokeniser = makeTokeniser(contract.tokens, words);
-        process.stdout.write(JSON.stringify(texts.map((text) => notesOf(text, contract, tokeniser))));
-    """
-    given = json.dumps({"contract": contract, "words": words, "texts": texts})
-    done = subprocess.run(["node", "--input-type=module", "-e", script], input=given, capture_output=True, text=True,
-                          timeout=60, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def in_javascript(contract: dict, vocabulary: str | None, texts: list[str]) -> list[list[str]]:
+    return node(
+        """
+        const tokeniser = words.makeTokeniser(value.contract.tokens, value.vocabulary);
+        answer = value.texts.map((text) => notes.notesOf(text, value.contract, tokeniser));
+        """,
+        {"contract": contract, "vocabulary": vocabulary, "texts": texts},
+    )
 
 
 def test_javascript_tells_the_same(tmp_path):

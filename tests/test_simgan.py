@@ -12,7 +12,7 @@ from simgan_tf.configs.simgan import PRESETS
 from simgan_tf.layers import BatchNorm
 from simgan_tf.methods.simgan import SIMGAN, Discriminator, Generator
 from simgan_tf.methods.step import correlation, draw_noise, mismatched, train_step
-from tests.plain import adam, norm, require_first_step, variables_of
+from tests import plain
 from tests.tiny import TINY, phi, random_batch
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -423,23 +423,18 @@ def test_mismatched_of_another_class():
 def plain_generator(w, image, phi, noise):
     """G of TINY from a flat list of weights, in the order of the layer table."""
     w = iter(w)
-    x = tf.nn.relu(tf.nn.conv2d(image, next(w), 1, "SAME") + next(w))
+    x = tf.nn.relu(plain.biased(image, w))
     for _ in range(2):
-        x = tf.nn.relu(norm(tf.nn.conv2d(x, next(w), 2, "SAME"), next(w), next(w)))
-    mean = phi @ next(w) + next(w)
-    mean = tf.maximum(mean, 0.2 * mean)
-    log_sigma = phi @ next(w) + next(w)
-    log_sigma = tf.maximum(log_sigma, 0.2 * log_sigma)
-    code = (mean + tf.exp(log_sigma) * noise)[:, None, None, :] * tf.ones([1, x.shape[1], x.shape[2], 1])
-    x = tf.nn.relu(norm(tf.nn.conv2d(tf.concat([x, code], 3), next(w), 1, "SAME"), next(w), next(w)))
+        x = tf.nn.relu(plain.normed(x, w, 2))
+    mean, log_sigma = (plain.leaky(phi @ next(w) + next(w)) for _ in range(2))
+    x = tf.nn.relu(plain.normed(plain.joined(x, mean + tf.exp(log_sigma) * noise), w))
     for _ in range(TINY.units):
-        y = tf.nn.relu(norm(tf.nn.conv2d(x, next(w), 1, "SAME"), next(w), next(w)))
-        x = tf.nn.relu(x + norm(tf.nn.conv2d(y, next(w), 1, "SAME"), next(w), next(w)))
+        x = plain.residual(x, w)
     for _ in range(2):
         kernel = next(w)
         shape = [x.shape[0], 2 * x.shape[1], 2 * x.shape[2], kernel.shape[2]]
-        x = tf.nn.relu(norm(tf.nn.conv2d_transpose(x, kernel, shape, 2, "SAME"), next(w), next(w)))
-    x = tf.tanh(tf.nn.conv2d(x, next(w), 1, "SAME") + next(w))
+        x = tf.nn.relu(plain.norm(tf.nn.conv2d_transpose(x, kernel, shape, 2, "SAME"), next(w), next(w)))
+    x = tf.tanh(plain.biased(x, w))
     assert next(w, None) is None
     return x, mean, log_sigma
 
@@ -447,15 +442,10 @@ def plain_generator(w, image, phi, noise):
 def plain_discriminator(w, image, phi):
     text_kernel, text_bias, *w = w  # the text layer is made first
     w = iter(w)
-    x = tf.nn.conv2d(image, next(w), 2, "SAME") + next(w)
-    x = tf.maximum(x, 0.2 * x)
-    x = norm(tf.nn.conv2d(x, next(w), 2, "SAME"), next(w), next(w))
-    x = tf.maximum(x, 0.2 * x)
-    text = phi @ text_kernel + text_bias
-    text = tf.maximum(text, 0.2 * text)[:, None, None, :] * tf.ones([1, 4, 4, 1])
-    x = norm(tf.nn.conv2d(tf.concat([x, text], 3), next(w), 1, "SAME"), next(w), next(w))
-    x = tf.maximum(x, 0.2 * x)
-    x = tf.nn.conv2d(x, next(w), 1, "VALID") + next(w)
+    x = plain.leaky(plain.normed(plain.leaky(plain.biased(image, w, 2)), w, 2))
+    text = plain.leaky(phi @ text_kernel + text_bias)
+    x = plain.leaky(plain.normed(plain.joined(x, text), w))
+    x = plain.biased(x, w, padding="VALID")
     assert next(w, None) is None
     return x[:, 0, 0, 0]
 
@@ -464,7 +454,7 @@ def test_one_whole_step_against_plain_tensorflow(batch):
     """Terms, gradients and updates of both networks: D first on a constant x_hat, then G through the updated D."""
     tf.config.run_functions_eagerly(False)  # compiled, as in a training
     method = method_of()
-    g, d = variables_of(method.generator), variables_of(method.discriminator)
+    g, d = plain.variables_of(method.generator), plain.variables_of(method.discriminator)
     x, text = batch["image"], batch["embedding"]
     phi_bar = tf.concat([text[-1:], text[:-1]], 0)
     noise = tf.random.stateless_normal([4, TINY.ca_size], [TINY.seed, 2 * 3])
@@ -478,9 +468,7 @@ def test_one_whole_step_against_plain_tensorflow(batch):
         }
         loss = sum(terms.values())
     d_gradients = tape.gradient(loss, d)
-    d_before = [tf.identity(weight) for weight in d]
-    for weight, gradient in zip(d, d_gradients, strict=True):
-        weight.assign(adam(weight.numpy(), gradient.numpy()))
+    d_before = plain.descend(d, d_gradients)
     with tf.GradientTape() as tape:
         edited, mean, log_sigma = plain_generator(g, x, phi_bar, noise)
         back = plain_generator(g, edited, text, tf.zeros_like(noise))[0]
@@ -495,5 +483,5 @@ def test_one_whole_step_against_plain_tensorflow(batch):
     found = train_step(method)(batch, tf.constant(3, tf.int64))
     for name, value in terms.items():
         assert float(found[name]) == pytest.approx(float(value), rel=1e-4), name
-    require_first_step(method.discriminator, method.d_optimizer, d_before, d_gradients)
-    require_first_step(method.generator, method.g_optimizer, g, g_gradients)
+    plain.require_first_step(method.discriminator, method.d_optimizer, d_before, d_gradients)
+    plain.require_first_step(method.generator, method.g_optimizer, g, g_gradients)

@@ -13,6 +13,8 @@ from simgan_tf.configs.tagan import PRESETS, Config
 from simgan_tf.layers import BatchNorm, WordEncoder
 from simgan_tf.methods.step import draw_noise, train_step
 from simgan_tf.methods.tagan import TAGAN, Discriminator, Generator
+from tests import plain
+from tests.test_simgan import trainable
 from tests.tiny import other_encoder, phi, random_encoder
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -67,10 +69,6 @@ def paper_networks():
     specs = tf.TensorSpec([2, 128, 128, 3]), tf.TensorSpec([2, 6], tf.int32), tf.TensorSpec([2, 128])
     trace.get_concrete_function(*specs)
     return generator, discriminator, shapes
-
-
-def trainable(network):
-    return sum(int(np.prod(weight.shape)) for weight in network.trainable_variables)
 
 
 GRUS = 2 * (3 * (300 * 512 + 512 * 512) + 2 * 3 * 512)  # kernels, and both biases of PyTorch's cells, each way
@@ -272,15 +270,6 @@ def test_it_takes_a_released_encoders_words():
 # ---- a second implementation of the step, in plain TensorFlow
 
 
-def norm(x, gamma, beta):
-    mean, variance = tf.nn.moments(x, [0, 1, 2])
-    return gamma * (x - mean) / tf.sqrt(variance + 1e-5) + beta
-
-
-def leaky(x):
-    return tf.maximum(x, 0.2 * x)
-
-
 def words_of(w, table, tokens):
     """u [B, T, H] and mask [B, T, 1] from the next six weights."""
     x, mask = tf.gather(table, tokens), tf.cast(tokens[:, :, None] > 0, tf.float32)
@@ -304,19 +293,16 @@ def plain_generator(weights, table, image, tokens, noise):
     w = iter(weights)
     u, mask = words_of(w, table, tokens)
     sentence = tf.reduce_sum(u, 1) / tf.reduce_sum(mask, 1)
-    x = tf.nn.relu(tf.nn.conv2d(image, next(w), 1, "SAME") + next(w))
+    x = tf.nn.relu(plain.biased(image, w))
     for _ in range(3):
-        x = tf.nn.relu(norm(tf.nn.conv2d(x, next(w), 2, "SAME"), next(w), next(w)))
+        x = tf.nn.relu(plain.normed(x, w, 2))
     e = x
-    mean, log_sigma = leaky(sentence @ next(w) + next(w)), leaky(sentence @ next(w) + next(w))
-    code = (mean + tf.exp(log_sigma) * noise)[:, None, None, :] * tf.ones([1, 4, 4, 1])
-    x = tf.nn.relu(norm(tf.nn.conv2d(tf.concat([x, code], 3), next(w), 1, "SAME"), next(w), next(w)))
-    y = tf.nn.relu(norm(tf.nn.conv2d(x, next(w), 1, "SAME"), next(w), next(w)))
-    x = e + x + norm(tf.nn.conv2d(y, next(w), 1, "SAME"), next(w), next(w))
+    mean, log_sigma = (plain.leaky(sentence @ next(w) + next(w)) for _ in range(2))
+    x = tf.nn.relu(plain.normed(plain.joined(x, mean + tf.exp(log_sigma) * noise), w))
+    x = e + x + plain.normed(tf.nn.relu(plain.normed(x, w)), w)
     for _ in range(3):
-        x = tf.repeat(tf.repeat(x, 2, 1), 2, 2)
-        x = tf.nn.relu(norm(tf.nn.conv2d(x, next(w), 1, "SAME"), next(w), next(w)))
-    x = tf.tanh(tf.nn.conv2d(x, next(w), 1, "SAME") + next(w))
+        x = tf.nn.relu(plain.normed(plain.doubled(x), w))
+    x = tf.tanh(plain.biased(x, w))
     assert next(w, None) is None
     return x, tf.reduce_mean((tf.exp(2 * log_sigma) + mean**2 - 1) / 2 - log_sigma)
 
@@ -325,13 +311,13 @@ def plain_discriminator(weights, table, image, tokens):
     """Logit, and p as a product of powers."""
     w = iter(weights)
     u, mask = words_of(w, table, tokens)
-    maps = [leaky(tf.nn.conv2d(image, next(w), 2, "SAME") + next(w))]
+    maps = [plain.leaky(plain.biased(image, w, 2))]
     for _ in range(2):
-        maps.append(leaky(norm(tf.nn.conv2d(maps[-1], next(w), 2, "SAME"), next(w), next(w))))
-    logit = (tf.nn.conv2d(maps[-1], next(w), 1, "VALID") + next(w))[:, 0, 0, 0]
+        maps.append(plain.leaky(plain.normed(maps[-1], w, 2)))
+    logit = plain.biased(maps[-1], w, padding="VALID")[:, 0, 0, 0]
     answers = []
     for x in maps:
-        v = tf.reduce_mean(leaky(norm(tf.nn.conv2d(x, next(w), 1, "SAME"), next(w), next(w))), [1, 2])
+        v = tf.reduce_mean(plain.leaky(plain.normed(x, w)), [1, 2])
         made = u @ next(w) + next(w)
         answers.append(tf.sigmoid(tf.reduce_sum(made[:, :, :-1] * v[:, None], 2) + made[:, :, -1]))
     beta = tf.nn.softmax(u @ next(w) + next(w))

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data import records
 from simgan_tf.text import training as train_lib
 from simgan_tf.text import vse
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
-from tests.tiny import run
+from tests.tiny import run, toy_records
 
 CAPTIONS = ["this flower has red petals", "this flower has blue petals", "a red flower with 5 petals"]
 
@@ -330,22 +329,8 @@ def test_held_out_pictures():
     assert train_lib.held_out_mask(30_000).sum() == 500
 
 
-def example(i: int, first: int) -> records.Example:
-    colour = ("red", "blue")[i % 2]
-    pixels = np.full((24, 30, 3), (220, 0, 0) if colour == "red" else (0, 0, 220), np.uint8)
-    return records.Example(
-        image=tf.io.encode_png(pixels).numpy(),
-        key=f"image_{first + i:05d}",
-        class_id=first + i % 2,
-        captions=(f"this flower has {colour} petals", f"a {colour} flower"),
-    )
-
-
 def test_the_command_trains_once(tmp_path):
-    parts = {split: records.write_split(str(tmp_path), split, [example(i, first) for i in range(count)], 1)
-             for split, count, first in (("train", 21, 1), ("test", 6, 101))}  # fmt: skip
-    info = {"format_version": 1, "dataset": "toy", "shards": 1, "splits": parts, "fingerprint": "none"}
-    records.write_info(str(tmp_path), info)
+    toy_records(str(tmp_path))
     run_dir = tmp_path / "run"
     command = ["-m", "simgan_tf.text.train", f"--records_dir={tmp_path}", f"--run_dir={run_dir}",
                "--dim=6", "--word_dim=4", "--length=5", "--steps=3", "--batch_size=64", "--image_size=16",

@@ -133,7 +133,7 @@ def test_numbers_of_each_variant(files, variant, weights, activations):
 def test_image_skip_runs_on_a_device(tmp_path, editor):
     run_dir = make_run(str(tmp_path), editor.text_encoder, image_skip="detail", decoder="resize")
     skipping, path = Editor(run_dir), str(tmp_path / "simgan.tflite")
-    tflite.write(skipping, path)
+    tflite.write_variants(skipping, {"float32": path})
     given = {name: value[:1] for name, value in samples(editor).items()}
     image = given["image"].astype(np.float32) / 127.5 - 1 if given["image"].dtype == np.uint8 else given["image"]
     embedding = skipping.text_encoder.encode_tokens(given["tokens"])

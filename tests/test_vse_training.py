@@ -12,14 +12,13 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
-from data import records
 from simgan_tf import keras2
 from simgan_tf.text import nearest, pairs, train, vse
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text import training as train_lib
 from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
-from tests.tiny import run
+from tests.tiny import run, toy_records
 
 WORDS = ["this", "flower", "has", "red", "blue", "petals", "a"]
 
@@ -301,23 +300,9 @@ def test_nearest_captions(bow):
         nearest.nearest(bow, "zebra", captions, 2)
 
 
-def example(i, first):
-    colour = ("red", "blue")[i % 2]
-    pixels = np.full((24, 30, 3), (220, 0, 0) if colour == "red" else (0, 0, 220), np.uint8)
-    return records.Example(
-        image=tf.io.encode_png(pixels).numpy(),
-        key=f"image_{first + i:05d}",
-        class_id=first + i % 2,
-        captions=(f"this flower has {colour} petals", f"a {colour} flower"),
-    )
-
-
 def test_commands(tmp_path):
     """A bag of words from a vector file, all test pictures measured; then its nearest captions."""
-    parts = {split: records.write_split(str(tmp_path), split, [example(i, first) for i in range(count)], 1)
-             for split, count, first in (("train", 21, 1), ("test", 6, 101))}  # fmt: skip
-    info = {"format_version": 1, "dataset": "toy", "shards": 1, "splits": parts, "fingerprint": "none"}
-    records.write_info(str(tmp_path), info)
+    toy_records(str(tmp_path))
     (tmp_path / "toy.vec").write_text("3 4\nred 1 0 0 0\nzebra 1 1 1 1\nblue 0 1 0 0\n")
     folders = [f"--records_dir={tmp_path}", f"--run_dir={tmp_path}/run"]
     given = ["--encoder=bow", "--dim=4", f"--word_vectors={tmp_path}/toy.vec", "--length=5", "--steps=2",

@@ -6,7 +6,6 @@ import math
 import os
 import pathlib
 import shutil
-import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -20,14 +19,13 @@ from PIL import Image, ImageCms, PngImagePlugin
 from data.captions import ALPHABET
 from export.web import __main__ as web
 from export.web import litert, serve
-from simgan_tf import carry, configs
+from simgan_tf import carry
 from simgan_tf.edit import central_square, small_picture
 from simgan_tf.system.pictures import to_pixels
 from simgan_tf.text.released_tokens import Characters, Dictionary
 from simgan_tf.text.tokens import Vocabulary
-from tests.tiny import ROOT, refused, run, start
+from tests.tiny import PAGE, ROOT, node, refused, run, start
 
-PAGE = ROOT / "export" / "web" / "page"
 TABLE = json.loads((ROOT / "tests" / "words.json").read_text(encoding="ascii"))
 TEXTS = list(TABLE)
 CONTRACT = {
@@ -48,26 +46,6 @@ CONTRACT = {
         }.items()
     },
 }
-
-
-def node(script: str, value: object) -> object:
-    """What `script`, an ES module's lines over `value`, leaves in `answer`; JSON on both ways, half pairs included."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed: the page's JavaScript cannot be run beside Python")
-    whole = f"""
-        import {{ readFileSync }} from "node:fs";
-        import * as pixels from {json.dumps((PAGE / "pixels.js").as_uri())};
-        import {{ quality, withProfile }} from {json.dumps((PAGE / "profile.js").as_uri())};
-        import {{ makeTokeniser }} from {json.dumps((PAGE / "words.js").as_uri())};
-        const value = JSON.parse(readFileSync(0, "utf8"));
-        let answer;
-        {script}
-        process.stdout.write(JSON.stringify(answer));
-    """
-    done = subprocess.run(["node", "--input-type=module", "-e", whole], input=json.dumps(value), capture_output=True,
-                          text=True, timeout=300, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 # ---- words.js ----
@@ -96,7 +74,7 @@ def test_ids_in_javascript(tmp_path, kind, length):
         vocabulary = (tmp_path / "vocabulary.txt").read_text(encoding="utf-8")
     found = node(
         """
-        const tokeniser = makeTokeniser(value.contract, value.vocabulary);
+        const tokeniser = words.makeTokeniser(value.contract, value.vocabulary);
         answer = value.texts.map((text) =>
           [Array.from(tokeniser.ids(text)), tokeniser.unknown(text), tokeniser.refusal(text)]);
         """,
@@ -119,7 +97,7 @@ def test_ids_in_javascript(tmp_path, kind, length):
 def test_unknown_tokenisation_in_javascript():
     said = node(
         """
-        try { makeTokeniser(value, null); } catch (error) { answer = error.message; }
+        try { words.makeTokeniser(value, null); } catch (error) { answer = error.message; }
         """,
         {"tokenisation": "sounds"},
     )
@@ -235,7 +213,7 @@ def test_mixing_in_javascript():
 def with_profile(original: bytes, made: bytes) -> bytes:
     found = node(
         """
-        answer = Array.from(withProfile(Uint8Array.from(value[0]), Uint8Array.from(value[1])));
+        answer = Array.from(profile.withProfile(Uint8Array.from(value[0]), Uint8Array.from(value[1])));
         """,
         [list(original), list(made)],
     )
@@ -285,7 +263,7 @@ def test_profiles_that_do_not_fit():
 
 @pytest.mark.parametrize("quality", [20, 50, 75, 87, 95, 100])
 def test_the_quality_of_a_jpeg_goes_along(quality):
-    script = "answer = quality(Uint8Array.from(value));"
+    script = "answer = profile.quality(Uint8Array.from(value));"
     for options in ({"progressive": True}, {"icc_profile": LONG, "subsampling": 0}):
         assert abs(100 * node(script, list(encoded("JPEG", quality=quality, **options))) - quality) <= 1.001
     assert node(script, list(encoded("PNG"))) == 0.95
@@ -476,8 +454,3 @@ def test_bad_input_of_the_server_is_one_line(address, tmp_path):
     port = address.rpartition(":")[2]
     said = refused("-m", "export.web.serve", f"--site_dir={tmp_path / 'site'}", f"--port={port}")
     assert f"cannot listen on 127.0.0.1:{port}" in said and "another --port" in said
-
-
-def test_presets_have_sentences_to_try():
-    """The page's first sentence is the config's; a preset without any would leave the field empty."""
-    assert all(preset.sentences for preset in configs.presets().values())

@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import pathlib
 import runpy
+import shutil
 import subprocess
 import sys
 import warnings
@@ -18,6 +20,7 @@ from absl import app
 from absl.testing import flagsaver
 from PIL import Image
 
+from data import records
 from export.serving import reading
 from simgan_tf import checkpoints, keras2, methods, training
 from simgan_tf.configs import ccgan, reed, sisgan, tagan
@@ -29,6 +32,7 @@ from simgan_tf.text.tokens import Vocabulary
 from simgan_tf.text.vse import TextEncoder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGE = ROOT / "export" / "web" / "page"
 MINI = ROOT.parent / "shared" / "data" / "mini"  # 48 photographs, on some machines
 
 # ---- networks that train
@@ -90,6 +94,21 @@ def random_batch(seed: int) -> dict[str, tf.Tensor]:
         "tokens": tf.random.stateless_uniform([4, 5], [seed, 2], 2, 6, tf.int32),
         "class_id": tf.constant([1, 2, 3, 4]),
     }
+
+
+def toy_records(folder: str) -> None:
+    """21 training and 6 test pictures, red and blue in turns, with two captions each."""
+
+    def example(number: int) -> records.Example:
+        colour, tint = (("red", (220, 0, 0)), ("blue", (0, 0, 220)))[(number + 1) % 2]
+        image = tf.io.encode_png(np.full((24, 30, 3), tint, np.uint8)).numpy()
+        captions = f"this flower has {colour} petals", f"a {colour} flower"
+        return records.Example(image, f"image_{number:05d}", number - (number + 1) % 2, captions)
+
+    parts = {split: records.write_split(folder, split, map(example, numbers), 1)
+             for split, numbers in (("train", range(1, 22)), ("test", range(101, 107)))}  # fmt: skip
+    info = {"format_version": 1, "dataset": "toy", "shards": 1, "splits": parts, "fingerprint": "none"}
+    records.write_info(folder, info)
 
 
 # ---- runs that are edited with and exported, untrained but with weights that would show a fault
@@ -224,3 +243,21 @@ def refused(*arguments):
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
+
+
+def node(script, value):
+    """What JavaScript over the page's modules and `value` leaves in `answer`; JSON both ways, half pairs included."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed: the page's JavaScript cannot be run beside Python")
+    modules = ("carry", "notes", "pixels", "profile", "words")
+    whole = "".join(f"import * as {name} from {json.dumps((PAGE / f'{name}.js').as_uri())};" for name in modules) + f"""
+        import {{ readFileSync }} from "node:fs";
+        const value = JSON.parse(readFileSync(0, "utf8"));
+        let answer;
+        {script}
+        process.stdout.write(JSON.stringify(answer));
+    """
+    done = subprocess.run(["node", "--input-type=module", "-e", whole], input=json.dumps(value), capture_output=True,
+                          text=True, timeout=300, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)

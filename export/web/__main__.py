@@ -79,8 +79,6 @@ def build(
     Raises: ValueError, FileNotFoundError where run_dir, the .tflite, the records or LiteRT.js are not what they should
     be, or out_dir holds something else.
     """
-    from tqdm import tqdm
-
     config, _ = configs.load(run_dir)
     out_dir = os.path.abspath(out_dir)
     if os.path.exists(out_dir) and not os.path.isfile(os.path.join(out_dir, "site.json")):
@@ -116,9 +114,7 @@ def build(
         for name, title, data in samples:
             facts["samples"].append({"file": f"samples/{name}", "name": title})
             litert.write(site, f"samples/{name}", data)
-        steps = litert.copy(modules, os.path.join(site, "litert"))
-        for _ in tqdm(steps, total=1 + len(litert.FLAVOURS), desc="compressing", unit="file", leave=False, delay=1):
-            pass
+        litert.copy(modules, os.path.join(site, "litert"))
         serve.write_headers(site)
         facts["files"] = files.sizes(site)
         facts["contract"] = contract

@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+
+from tqdm import tqdm
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NPM_FILES = ("package.json", "package-lock.json")  # which version, and its checksums
@@ -90,8 +91,8 @@ def _npm_error(stderr: str) -> str:
     return " ".join(re.sub(r"npm (error|ERR!)", "", line, count=1).strip() for line in lines)[:200]
 
 
-def copy(modules: str, out_dir: str) -> Iterator[str]:
-    """Writes into `out_dir`, which it makes, the files a browser needs; yields each one's name before it is written.
+def copy(modules: str, out_dir: str) -> None:
+    """Writes into `out_dir`, which it makes, the files a browser needs.
 
     index.js, wasm-utils.js, and of every flavour litert_wasm_*internal.js and .wasm.gz. A page fetches one flavour,
     2.8 to 2.9 MB, instead of 9.4 MB unpacked.
@@ -99,7 +100,6 @@ def copy(modules: str, out_dir: str) -> Iterator[str]:
     """
     os.mkdir(out_dir)
     core, utils = (os.path.join(modules, "@litertjs", name) for name in ("core", "wasm-utils"))
-    yield "index.js"
     with open(os.path.join(core, "dist", "index.js"), encoding="utf-8") as file:
         script = file.read()
     package = '"@litertjs/wasm-utils"'  # a worker has no import map that could find it
@@ -108,9 +108,8 @@ def copy(modules: str, out_dir: str) -> Iterator[str]:
     write(out_dir, "index.js", script.replace(package, '"./wasm-utils.js"').encode())
     with open(os.path.join(utils, "dist", "bundle.js"), "rb") as file:
         write(out_dir, "wasm-utils.js", file.read())
-    for flavour in FLAVOURS:
+    for flavour in tqdm(FLAVOURS, desc="compressing", unit="file", leave=False, delay=1):
         name = f"litert_wasm_{flavour}internal"
-        yield f"{name}.wasm.gz"
         shutil.copyfile(os.path.join(core, "wasm", f"{name}.js"), os.path.join(out_dir, f"{name}.js"))
         with open(os.path.join(core, "wasm", f"{name}.wasm"), "rb") as file:
             write(out_dir, f"{name}.wasm.gz", gzip.compress(file.read(), 9, mtime=0))

@@ -14,9 +14,7 @@ not surely each picture's own, --exact=FILE.csv tells the reader's check which a
 import json
 import os
 import platform
-import shlex
 import subprocess
-import sys
 import time
 from importlib import metadata
 
@@ -161,7 +159,7 @@ def main(argv: list[str]) -> None:
         "commit": commit(),
         "config": configs.as_json(config),
         "seconds": round(time.monotonic() - began),
-        "command": shlex.join(["python", "-m", "simgan_tf.evaluation", *sys.argv[1:]]),
+        "command": commands.typed("simgan_tf.evaluation"),
     }
     path = os.path.join(values.run_dir, f"results{part}.json")
     protocol.write_values(os.path.join(values.run_dir, f"results{part}-pictures.csv"), split.keys, of_pictures)

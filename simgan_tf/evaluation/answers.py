@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from simgan_tf.evaluation.lineup import grid
 from simgan_tf.system import files
 
 FORMAT_VERSION = 1  # of questions.js, of the key and of an answer
@@ -129,8 +130,3 @@ def as_table(results: dict[str, Any]) -> str:
 
 def plus_minus(mean: float, std: float | None) -> str:
     return f"{mean:.2f}" + ("" if std is None else f" +- {std:.2f}")
-
-
-def grid(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]

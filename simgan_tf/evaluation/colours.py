@@ -249,15 +249,10 @@ def foreground(images: np.ndarray) -> np.ndarray:
     """
     side = images.shape[1]
     images = _shrink(images)
-    small, places = images.shape[1], colour_bins(images)
+    small = images.shape[1]
     centred = np.exp(-_from_centre(small) / (2 * 0.33**2))
     prior = np.clip(centred, 0.02, 0.95)
-    odds = np.log(prior / (1 - prior))
-    blur = 1.5 * small / SIDE
-    inside = np.broadcast_to(prior, places.shape)
-    for _ in range(6):
-        ratio = log_ratio(places, inside)
-        inside = 1 / (1 + np.exp(-(odds + 2 * ndimage.gaussian_filter(ratio, [0, blur, blur]))))
+    inside = coloured(images, prior, 1.5 * small / SIDE, 2)
     masks = np.zeros(inside.shape, bool)
     for mask, likely in zip(masks, inside > 0.5, strict=True):
         opened = ndimage.binary_opening(likely, np.ones([3, 3])) if small >= 32 else likely
@@ -270,16 +265,17 @@ def foreground(images: np.ndarray) -> np.ndarray:
     return masks.repeat(side // small, axis=1).repeat(side // small, axis=2)
 
 
-def coloured(images: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """How surely each pixel is inside, by six rounds of a colour model as `foreground`'s, begun from `prior`.
+def coloured(images: np.ndarray, prior: np.ndarray, blur: float = 1.0, times: int = 1) -> np.ndarray:
+    """How surely each pixel is inside, [N, S, S], by the six rounds of `foreground`, begun from `prior`.
 
-    images: [N, 64, 64, 3] in [-1, 1]. prior: [N, 64, 64] in (0, 1). The log-ratio of the two histograms counts once.
+    images: [N, S, S, 3] in [-1, 1]. prior: [S, S] or [N, S, S] in (0, 1). The log-ratio of the two histograms, smoothed
+    over `blur` pixels, counts `times` times.
     """
     places = colour_bins(images)
-    odds, inside = np.log(prior / (1 - prior)), prior
+    odds, inside = np.log(prior / (1 - prior)), np.broadcast_to(prior, places.shape)
     for _ in range(6):
-        ratio = log_ratio(places, inside)
-        inside = 1 / (1 + np.exp(-(odds + ndimage.gaussian_filter(ratio, [0, 1.0, 1.0]))))
+        ratio = ndimage.gaussian_filter(log_ratio(places, inside), [0, blur, blur])
+        inside = 1 / (1 + np.exp(-(odds + times * ratio)))
     return inside
 
 

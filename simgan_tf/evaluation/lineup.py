@@ -112,3 +112,8 @@ def rows_of(wanted: list[str], keys: list[str]) -> list[int]:
     if unknown:
         raise ValueError(f"--keys={unknown[0]} is no picture of this split; it has {', '.join(keys[:3])} ...")
     return [keys.index(key) for key in wanted]
+
+
+def grid(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]

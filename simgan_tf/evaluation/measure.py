@@ -30,7 +30,7 @@ MEANING = {
     "centre_reader": "unedited pictures whose own centre's colour is read right",
     "background_l1": "mean |edited - source| outside the mask, [0, 1] units",
     "background_l1_mean": "the same, of the edits by the code's mean",
-    "spill": "share of the pixels outside the mask whose colour moved by more than 15 in Lab's a, b",
+    "spill": "share of the pixels outside the mask, its rim left out, whose colour moved by more than 15 in Lab's a, b",
     "spill_mean": "the same, of the edits by the code's mean",
     "change_l1": "mean |edited - source| over the whole picture; ManiGAN's difference",
     "change_ssim": "structural similarity of edit by the code's mean and source, 1 = equal",

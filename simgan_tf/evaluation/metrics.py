@@ -56,14 +56,14 @@ def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def l1_where(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Mean absolute difference of each pair over the pixels of `where` alone, [N]; NaN where it is empty.
+    """`mean_where` of the absolute difference of each pair, [N]. first, second: [N, H, W, 3] in [-1, 1]."""
+    return mean_where(np.abs(first - second).mean(axis=3) / 2.0, where)
 
-    first, second: [N, H, W, 3] in [-1, 1]. where: [N, H, W] bool.
-    """
-    difference = np.abs(first - second).mean(axis=3) / 2.0  # [N, H, W]
-    count = where.sum(axis=(1, 2))
+
+def mean_where(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Mean of the values [N, H, W] of each picture over its pixels of `where` [N, H, W] bool, [N]; NaN without any."""
     with np.errstate(invalid="ignore"):
-        return (difference * where).sum(axis=(1, 2)) / count
+        return (values * where).sum(axis=(1, 2)) / where.sum(axis=(1, 2))
 
 
 def luma(images: np.ndarray) -> np.ndarray:

@@ -8,8 +8,6 @@ the pictures is that of the records: whole photographs, or birds cut out by data
 
 import json
 import os
-import shlex
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +17,7 @@ from scipy import ndimage
 
 from simgan_tf.evaluation import colours
 from simgan_tf.evaluation.colours import to_lab as lab
+from simgan_tf.evaluation.metrics import mean_where
 from simgan_tf.system import commands, files
 
 MOVED = 15.0  # in Lab's a, b: a change of colour that is seen at a glance
@@ -87,7 +86,7 @@ def moved(source: np.ndarray, edited: np.ndarray) -> np.ndarray:
 
 def spill(source: np.ndarray, edited: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Share of each picture's `background` whose colour moved by more than MOVED, [N]; NaN where there is none."""
-    return _mean_where(moved(source, edited) > MOVED, background(masks))
+    return mean_where(moved(source, edited) > MOVED, background(masks))
 
 
 def beside(source: np.ndarray, edited: np.ndarray, masks: np.ndarray, word: str) -> np.ndarray:
@@ -96,7 +95,7 @@ def beside(source: np.ndarray, edited: np.ndarray, masks: np.ndarray, word: str)
     [N]; NaN where under SMALLEST of the picture newly has that colour.
     """
     new = (nearest_word(lab(edited)) == word) & (nearest_word(lab(source)) != word)
-    shares = _mean_where(background(masks), new)
+    shares = mean_where(background(masks), new)
     return np.where(new.mean(axis=(1, 2)) < SMALLEST, np.nan, shares)
 
 
@@ -106,7 +105,7 @@ def frame(source: np.ndarray, edited: np.ndarray, masks: np.ndarray) -> np.ndarr
     side = masks.shape[1]
     line = np.minimum(np.arange(side), side - 1 - np.arange(side)) < side / 10
     outer, beyond, change = line[:, None] | line[None, :], background(masks), moved(source, edited)
-    return _mean_where(change, beyond & outer) / (_mean_where(change, beyond & ~outer) + 1e-3)
+    return mean_where(change, beyond & outer) / (mean_where(change, beyond & ~outer) + 1e-3)
 
 
 def stripes(edited: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -115,7 +114,7 @@ def stripes(edited: np.ndarray, masks: np.ndarray) -> np.ndarray:
     down = np.linalg.norm(np.diff(of, axis=1), axis=-1)[:, :, 1:]  # [N, S-1, S-1]
     along = np.linalg.norm(np.diff(of, axis=2), axis=-1)[:, 1:]
     inside = masks[:, 1:, 1:]
-    return _mean_where(down, inside) / (_mean_where(along, inside) + 1e-3)
+    return mean_where(down, inside) / (mean_where(along, inside) + 1e-3)
 
 
 def on_white(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -128,11 +127,6 @@ def overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Intersection over union of masks [N, S, S] bool, [N]; 1 where both are empty."""
     union = (first | second).sum(axis=(1, 2))
     return np.where(union > 0, (first & second).sum(axis=(1, 2)) / np.maximum(union, 1), 1.0)
-
-
-def _mean_where(values: np.ndarray, where: np.ndarray) -> np.ndarray:
-    count = where.sum(axis=(1, 2))
-    return np.where(count > 0, (values * where).sum(axis=(1, 2)) / np.maximum(count, 1), np.nan)
 
 
 # ---- a generator's edits
@@ -287,7 +281,7 @@ def main(argv: list[str]) -> None:
         "white": values.white,
         **measure(editor, split, kind, values.seed, white=values.white),
         "dataset": {name: info[name] for name in ("dataset", "fingerprint")},
-        "command": shlex.join(["python", "-m", "simgan_tf.evaluation.objects", *sys.argv[1:]]),
+        "command": commands.typed("simgan_tf.evaluation.objects"),
     }
     protocol = f"{values.split}-{values.limit or 'all'}" + "-white" * values.white
     path = values.out or os.path.join(folder, f"results-objects-{protocol}.json")

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import secrets
-import shlex
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -99,7 +98,7 @@ def make(values: flags.FlagValues) -> None:
         "split": values.split,
         "dataset": {name: shown.info[name] for name in ("dataset", "fingerprint")},
         "frame": f"the middle {1 / shown.frame:.3f} of a picture's shorter side, for every system",
-        "command": shlex.join(["python", "-m", "simgan_tf.evaluation.study", *sys.argv[1:]]),
+        "command": commands.typed("simgan_tf.evaluation.study"),
     }
     seed = secrets.randbits(32) if values.seed is None else values.seed
     pairs = list(zip(shown.shown.keys, sentences, strict=True))
@@ -197,7 +196,7 @@ def report(paths: list[str], key_path: str, out: str | None) -> None:
     results = answers.measure(np.array(ranks), [system["name"] for system in key["systems"]])
     results = {"study": key["study"], "subjects": len(subjects), "pictures": len(key["questions"]), **results,
                "systems": key["systems"], "dataset": key["dataset"],
-               "command": shlex.join(["python", "-m", "simgan_tf.evaluation.study", *sys.argv[1:]])}  # fmt: skip
+               "command": commands.typed("simgan_tf.evaluation.study")}  # fmt: skip
     table = answers.as_table(results)
     if out is not None:
         files.write_text(os.path.join(out, "table.md"), table)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from simgan_tf.evaluation import protocol
+from simgan_tf.evaluation.lineup import grid
 from simgan_tf.evaluation.measure import meaning
 from simgan_tf.system import commands, files
 
@@ -73,21 +74,18 @@ def rows(systems: Sequence[dict[str, Any]]) -> list[str]:
     systems: `numbers` of each with name, method, image_size and step. Behind a mean stands its interval.
     """
     names = list(dict.fromkeys(name for system in systems for name in system if meaning(name)))
-    lines = [
-        "| | " + " | ".join(system["name"] for system in systems) + " |",
-        "| --- |" + " --- |" * len(systems),
-        "| method | " + " | ".join(system["method"] for system in systems) + " |",
-        "| size | " + " | ".join(str(system["image_size"]) for system in systems) + " |",
-        "| step | " + " | ".join(f"{system['step']:,}" for system in systems) + " |",
+    cells = [
+        ["method", *(system["method"] for system in systems)],
+        ["size", *(str(system["image_size"]) for system in systems)],
+        ["step", *(f"{system['step']:,}" for system in systems)],
+        *([name, *(cell(system, name) for system in systems)] for name in names),
     ]
-    lines += [f"| {name} | " + " | ".join(cell(system, name) for system in systems) + " |" for name in names]
-    lines += [
-        "",
+    return [
+        *grid(["", *(system["name"] for system in systems)], cells), "",
         "In brackets: 95 % of the means of as many pictures drawn again with repetition. It says how far other "
-        "pictures of these classes would move a number, nothing of a second training.",
-        "",
-    ]
-    return lines + [f"- {name}: {meaning(name)}" for name in names]
+        "pictures of these classes would move a number, nothing of a second training.", "",
+        *(f"- {name}: {meaning(name)}" for name in names),
+    ]  # fmt: skip
 
 
 def cell(system: dict[str, Any], name: str) -> str:
@@ -117,16 +115,14 @@ def comparisons_of(found: Sequence[dict[str, Any]]) -> list[str]:
     """Markdown of what `compared` found."""
     if not found:
         return []
-    lines = [
-        "Two systems on the same pictures: second less first, its 95 % interval, and p of Wilcoxon's signed rank test, "
-        f"each for itself; of these {len(found)} comparisons {len(found) / 20:.1f} would be below 0.05 by chance.",
-        "",
-        "| number | first | second | n | difference | p |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    cells = []
     for each in found:
         low, high = each["interval"]
         p = f"{each['p']:.3f}" if each["p"] >= 0.001 else "< 0.001"
         difference = f"{each['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-        lines.append(f"| {each['number']} | {each['first']} | {each['second']} | {each['n']} | {difference} | {p} |")
-    return lines
+        cells.append([each["number"], each["first"], each["second"], str(each["n"]), difference, p])
+    return [
+        "Two systems on the same pictures: second less first, its 95 % interval, and p of Wilcoxon's signed rank test, "
+        f"each for itself; of these {len(found)} comparisons {len(found) / 20:.1f} would be below 0.05 by chance.", "",
+        *grid(["number", "first", "second", "n", "difference", "p"], cells),
+    ]  # fmt: skip

@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import re
+import shlex
 import subprocess
 import sys
 import warnings
@@ -85,6 +86,11 @@ def as_typed(text: str) -> str:
             module = re.escape(entry.module.removesuffix(".__main__"))
             text = re.sub(rf"python (-m )?{module}(\.py)?(?!\.?\w)", entry.name, text)
     return text
+
+
+def typed(module: str = "") -> str:
+    """The command line that is running, to be kept with what it writes: of a script, or of `python -m module`."""
+    return shlex.join(["python", *(["-m", module] if module else [os.path.basename(sys.argv[0])]), *sys.argv[1:]])
 
 
 def start(module: str, *arguments: str) -> tuple[subprocess.CompletedProcess, str]:
