@@ -39,6 +39,7 @@ from data.listing import BROKEN, DAMAGED, NO_CAPTIONS, NO_PICTURE, NO_SPLIT, Lis
 from data.readers import sandbox
 from simgan_tf.system import commands, files
 
+MOST_SHARDS = 10_000
 MOST_LISTED = 20  # lines about left-out pictures that dataset.json keeps
 SOURCE = "source.json"  # in a folder that is not whole: what it is built from
 BOXES = 100  # in so many boxes one may leave its picture by far: CUB has 2 such among 11,788
@@ -93,8 +94,8 @@ def build(
         raise ValueError(f"stored_size={stored_size} must be 0 (as it is) or {2 * geometry.MIN_SIDE} to 4096 pixels.")
     if check not in CHECKS:
         raise ValueError(f"check={check!r} must be one of {', '.join(CHECKS)}.")
-    if shards < 1:
-        raise ValueError(f"shards={shards} must be 1 or more; 8 is the default.")
+    if not 1 <= shards <= MOST_SHARDS:
+        raise ValueError(f"shards={shards} must be 1 to {MOST_SHARDS:,}; 8 is the default.")
     if workers < 0:
         raise ValueError(f"workers={workers} must be 0 (one a core) or more.")
     if part and not 1 <= part[0] <= part[1] <= shards:
@@ -209,7 +210,7 @@ def build(
             raise ValueError(why_not)
         os.unlink(os.path.join(unfinished, SOURCE))
         if not all(of_split["images"] for of_split in splits.values()):
-            raise ValueError(f"No picture of a split can be used. {refusal({DAMAGED: damaged}, total)}")
+            raise ValueError(f"No picture of a split can be used. {refusal({DAMAGED: damaged}, total, 'Mend some.')}")
         left_out = listing.reasons | ({DAMAGED: damaged} if damaged else {})
         missing = [line for lines in left_out.values() for line in lines]
         both = [[keys["train"][digest], keys["test"][digest]] for digest in keys["train"] if digest in keys["test"]]
@@ -407,7 +408,7 @@ def define_flags() -> None:
     sandbox.define_flag()
     flags.DEFINE_integer(
         "shards", 8, "Files a split; a killed build goes on from the last whole one, so 1 for every 10,000 pictures.",
-        lower_bound=1,
+        lower_bound=1, upper_bound=MOST_SHARDS,
     )  # fmt: skip
     flags.DEFINE_string("part", "", "Build part K of N alone, such as 2/8, into OUT_DIR.parts/; see above.")
 
@@ -457,7 +458,7 @@ def main(argv: list[str]) -> None:
         print("next: the other parts; then the same command without --part joins and checks them")
         return
     state = "written" if written else "complete already, built from the same files; left as it is"
-    print(f"{values.out_dir}: {state}")
+    print(commands.escaped(f"{values.out_dir}: {state}"))
     print(table(info))
     print("\n".join(remarks(info)))
     run_dir = os.path.join("runs", values.dataset)

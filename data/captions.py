@@ -186,7 +186,7 @@ def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
 def _class_files(path: str, suffix: str) -> dict[str, str]:
     """Key -> class folder of every <class>/<key><suffix>. Raises: ValueError for a key in two folders."""
     class_of = {}
-    folders = sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and entry.name[0] != ".")
+    folders = sorted(entry.name for entry in os.scandir(path) if os.path.isdir(entry) and entry.name[0] != ".")
     for folder in folders:
         for key in stems(os.path.join(path, folder), suffix):
             if key in class_of:

@@ -198,7 +198,7 @@ def stackgan(path: str, keys: list[str], key_source: str) -> Iterator[tuple[str,
 
 def _t7_files(folder: str) -> list[str]:
     """Every <class>/<picture>.t7, sorted; hidden files and folders are left out."""
-    classes = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+    classes = sorted(entry.path for entry in os.scandir(folder) if os.path.isdir(entry) and entry.name[0] != ".")
     return [os.path.join(one, stem + ".t7") for one in classes for stem in captions.stems(one, ".t7")]
 
 

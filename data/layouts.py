@@ -48,7 +48,7 @@ def walk(top: str) -> Iterator[tuple[str, list[str]]]:
         for entry in sorted(os.scandir(folder), key=lambda entry: entry.name, reverse=True):
             if entry.name[0] == "." or entry.name == "__MACOSX":
                 continue
-            if entry.is_dir():
+            if os.path.isdir(entry):  # entry.is_dir fails over a link that leads in a circle
                 (linked if entry.is_symlink() else waiting).append(entry.path)
             else:
                 names.append(entry.name)

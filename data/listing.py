@@ -125,8 +125,8 @@ def join(
     )
 
 
-def refusal(reasons: dict[str, list[str]], count: int) -> str:
-    """All that is wrong with `count` pictures, in a line: how many for each reason, and the first ten."""
+def refusal(reasons: dict[str, list[str]], count: int, remedy: str = "") -> str:
+    """All that is wrong with `count` pictures, in a line: how many for each reason, the first ten, and what to do."""
     gaps = []
     for reason, lines in reasons.items():
         if lines:
@@ -135,7 +135,7 @@ def refusal(reasons: dict[str, list[str]], count: int) -> str:
     mend = reasons.get(DAMAGED) or reasons.get(BROKEN)
     what = "Mend them, or leave these out: --skip_damaged" if mend else (
         "Complete the folders, or leave these out: --skip_missing")
-    return f"Of {count:,} pictures, {'; '.join(gaps)}. {what}"
+    return f"Of {count:,} pictures, {'; '.join(gaps)}. {remedy or what}"
 
 
 def rule_of(

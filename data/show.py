@@ -15,6 +15,7 @@ from data import images, records
 from simgan_tf.system import commands, pictures
 
 GAP = 8  # pixels between the cells
+LONGEST = 400  # characters of a key or a caption that are shown
 
 
 def pick(records_dir: str, split: str, count: int, seed: int) -> list[records.Example]:
@@ -90,9 +91,9 @@ def _lines(
 
 
 def _wrap(text: str, font: ImageFont.ImageFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels; a longer word, such as a key, is broken."""
+    """Lines of at most `width` pixels; a longer word, such as a key, is broken, and a text cut at LONGEST."""
     lines = []
-    for line in pictures.wrap(text, font, width):
+    for line in pictures.wrap(text if len(text) <= LONGEST else f"{text[:LONGEST]} ...", font, width):
         while font.getlength(line) > width:
             fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or font.getlength(line[:n]) <= width)
             lines.append(line[:fits])

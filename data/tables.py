@@ -1,6 +1,7 @@
 """Captions of people's own pictures from a table: CSV, JSON, JSON Lines or Parquet, in the ways that the field has."""
 
 import ast
+import collections
 import csv
 import dataclasses
 import functools
@@ -100,8 +101,7 @@ def rows(path: str, pictures: dict[str, str] | None) -> Iterator[tuple[str, np.n
         if not name or "\n" in name or "\r" in name:
             faults.append(f"{unit}{number}: {'a line end in the' if name else 'no'} name of a picture")
             continue
-        captions = [" ".join((text if text.isascii() else text.encode("utf-8", "replace").decode()).split())
-                    for text in captions]  # fmt: skip
+        captions = [" ".join((text if text.isascii() else _whole_letters(text)).split()) for text in captions]
         if not any(captions):
             faults.append(f"{unit}{number}: no caption for {name}")
         for caption in captions:
@@ -131,6 +131,11 @@ def _told(faults: list[str]) -> Iterator[tuple[str, None, str, str]]:
     for fault in faults:
         yield "", None, "", fault[:2000]
     faults.clear()
+
+
+def _whole_letters(text: str) -> str:
+    """The text with U+FFFD for each half of a letter, which JSON can write and no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 # ---- CSV
@@ -186,7 +191,11 @@ def _csv(path: str, faults: list[str], known: Callable[[str], bool]) -> Rows:
             continue
         fields += [""] * (width - len(fields))
         caption = fields[columns[1]]
-        yield unit, number, fields[columns[0]], _listed(caption.strip()) if "[" in caption else [caption]
+        captions = _listed(caption.strip()) if "[" in caption else [caption]
+        if all(isinstance(text, str) for text in captions):
+            yield unit, number, fields[columns[0]], captions
+        else:
+            faults.append(f"{unit}{number}: the list {caption[:60]} holds other things than texts")
 
 
 def _header(path: str, line: str) -> tuple[str, tuple[int, int]]:
@@ -245,15 +254,15 @@ def _fields(line: str, delimiter: str, quoted: re.Pattern) -> list[str]:
         at = end + 1
 
 
-def _listed(field: str) -> list[str]:
-    """The captions of a field: several where it is a list of texts as JSON or Python write it."""
+def _listed(field: str) -> list:
+    """The captions of a field: several where it is a list as JSON or Python write it, of whatever is in it."""
     if field.startswith("[") and field.endswith("]") and len(field) < 2**16:
         for parse in (json.loads, ast.literal_eval):
             try:
                 values = parse(field)
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 continue
-            if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
+            if isinstance(values, list) and values:
                 return values
     return [field]
 
@@ -307,9 +316,20 @@ EXPECTED = 'expected are such as {"key": "a.jpg", "caption": "b"} or {"key": "a.
 
 def _parsed(place: str, text: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except KeyError as error:
+        raise ValueError(f"{place}: {error} stands twice in one object, and one would be lost; join them.") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: not JSON ({type(error).__name__}: {error}); {EXPECTED}.") from None
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """The object of these names and values. Raises: KeyError for a name that comes twice."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        (name, _), *_ = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise KeyError(name[:80])
+    return fields
 
 
 def _entry(path: str, row: object) -> tuple[str, list[str]]:

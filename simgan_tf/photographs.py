@@ -73,8 +73,8 @@ def box_of(text: str | None) -> tuple[int, int, int, int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
-        raise ValueError(f"--box={text} must be x,y,w,h: four whole numbers of pixels, such as 120,80,300,200.")
+    if len(parts) != 4 or not all(part.isdecimal() and len(part) < 9 for part in parts):
+        raise ValueError(f"--box={text[:80]} must be x,y,w,h: four whole numbers of pixels, such as 120,80,300,200.")
     x, y, width, height = map(int, parts)
     return x, y, width, height
 
@@ -116,16 +116,17 @@ def plan(wanted: Wanted) -> list[Job]:
             start, end = os.path.splitext(out)
             outs = (out,) if count == 1 else tuple(f"{start}-{i}{end}" for i in range(1, count + 1))
             jobs.append(Job(image, text, outs))
-    written = [os.path.abspath(out) for job in jobs for out in job.outs]
+    written = [files.place(out) for job in jobs for out in job.outs]
     if len(set(written)) < len(written):
         path = collections.Counter(written).most_common(1)[0][0]
         raise ValueError(f"{path} would be written twice: two photographs have that name; give them apart.")
-    sheet = {os.path.abspath(wanted.sheet)} if wanted.sheet is not None else set()
+    sheet = {files.place(wanted.sheet)} if wanted.sheet is not None else set()
     if sheet & set(written):
         raise ValueError(f"--sheet={wanted.sheet} is an edit's name too; choose another.")
-    sources = {os.path.abspath(name) for name in (*images, *filter(None, [wanted.texts_file]))}
-    for flag, names in (("out", set(written)), ("sheet", sheet)):
-        if hit := sources & names:
+    names = [*images, *filter(None, [wanted.texts_file])]
+    sources = {files.place(name) for name in names} | {os.path.realpath(name) for name in names}
+    for flag, places in (("out", set(written)), ("sheet", sheet)):
+        if hit := sources & places:
             raise ValueError(f"{min(hit)} would be written over: choose another --{flag}.")
     return jobs
 
@@ -163,7 +164,7 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
             )
         side = editor.config.image_size
         print(f"{editor.config.method} draws anew: each edit is its own square of {side}x{side}, of the central square")
-    bad, written, rows = 0, 0, []
+    bad, written, rows = 0, [], []
     with tqdm(total=len(jobs), unit="edit", desc="editing", delay=2, leave=False, disable=len(jobs) < 2) as bar:
         for job in jobs:
             try:
@@ -174,7 +175,7 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
                 else:
                     for pixels, out in zip(edits, job.outs, strict=True):
                         _write(source, pixels, out, size)
-                written += len(job.outs)
+                written += job.outs
                 if wanted.sheet is not None:
                     alpha = source.alpha if size == "own" else None
                     looks = [dataclasses.replace(source, pixels=pixels, alpha=alpha).seen for pixels in edits]
@@ -187,9 +188,8 @@ def run(editor: "Editor", wanted: Wanted, jobs: list[Job]) -> bool:
             bar.update()
     if rows:
         pictures.save_image(_sheet(rows), wanted.sheet)
-    last = jobs[-1].outs[-1]
-    where = jobs[0].outs[0] if written == 1 else f"{written} pictures, {jobs[0].outs[0]} to {last}"
     if written:
+        where = written[0] if len(written) == 1 else f"{len(written)} pictures, {written[0]} to {written[-1]}"
         sheet = f" and {wanted.sheet}" if rows else ""
         print(commands.escaped(f"wrote {where}{sheet}, at step {editor.step} of the model"))
     if bad:

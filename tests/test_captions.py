@@ -280,8 +280,8 @@ def test_a_csv_of_any_program_is_read(tmp_path):
 def test_jsonl_of_both_forms_is_read(tmp_path):
     path = tmp_path / "captions.jsonl"
     path.write_text('{"key": "a", "caption": "one"}\n\n{"key": "b", "captions": ["x", "y \\u00e4"], "by": 1}\n'
-                    '{"key": "a", "caption": "two \\ud800"}')  # fmt: skip
-    assert tables.read(str(path)).texts == {"a": ["one", "two ?"], "b": ["x", "y \u00e4"]}
+                    '{"key": "a", "caption": "two \\ud800, \\ud83d\\ude00"}')  # fmt: skip
+    assert tables.read(str(path)).texts == {"a": ["one", "two \ufffd, \U0001f600"], "b": ["x", "y \u00e4"]}
 
 
 @pytest.mark.parametrize(
@@ -296,6 +296,8 @@ def test_jsonl_of_both_forms_is_read(tmp_path):
         ("c.csv", b"key,caption\na," + b"x" * 2**20 + b"\n", r"line 2: over 1,048,576 characters"),
         ("c.json", b'"a"\n', "neither a list of pictures nor a table of names"),
         ("c.jsonl", b'{"key": "a", "caption": "b"\n', "line 1: .*JSONDecodeError"),
+        ("c.jsonl", b'{"key": "a", "caption": "b", "caption": "c"}\n', "line 1: 'caption' stands twice"),
+        ("c.json", b'{"a.jpg": "b", "b.jpg": "d", "a.jpg": "c"}', "'a.jpg' stands twice in one object"),
         ("c.jsonl", b"[" * 500_000, "not JSON .(?:RecursionError|JSONDecodeError)"),
         ("c.jsonl", b"", "holds no captions"),
     ],
@@ -315,6 +317,7 @@ def test_tables_that_do_not_fit_name_the_line(tmp_path, name, data, words):
         ("c.csv", b"key,caption\n ,b\n", "line 2: no name"),
         ("c.csv", b'key,caption\na,"' + b"word \n" * 30_000, "line 2: a quotation mark opens and is not closed"),
         ("c.csv", b'key,caption\na,"red\nb.jpg,"blue"\n', r"line 2: .* before line 3, which is of b\.jpg"),
+        ("c.csv", b'key,caption\na,"[[\'red\'],[\'b\']]"\n', "line 2: the list .* holds other things than texts"),
         ("c.csv", b"key,caption\na," + b"red " * 251, "line 2: a caption of 1,003 characters"),
         ("c.jsonl", b'{"key": "a", "caption": "b"}\n{"key": "a"}\n', "line 2: no caption among key"),
         ("c.jsonl", b'{"key": 1, "caption": "b"}\n', "line 1: .*must be texts"),

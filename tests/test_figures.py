@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from simgan_tf.evaluation import figures
 from simgan_tf.system.pictures import to_pixels
@@ -60,3 +61,17 @@ def test_curves_are_the_same_each_time(tmp_path):
     first = figures.curves(str(tmp_path))
     assert first.size == (1750, 575)
     np.testing.assert_array_equal(np.asarray(first), np.asarray(figures.curves(str(tmp_path))))
+
+
+def test_curves_of_strangers_rows(tmp_path):
+    """One kind of terms alone, sums beyond the largest float; and what is no number, or no term, named."""
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("".join(f'{{"step": {i}, "g_cycle": {i}, "g_kl": 1e308}}\n' for i in range(1, 30)))
+    assert figures.curves(str(tmp_path)).size == (1750, 575)
+    for row, message in (
+        ('{"step": 1, "g_cycle": ' + "9" * 400 + "}", "line 1 is no row of numbers"),
+        ('{"step": 1, "loss": 2}', "logs no term that begins with d_, g_"),
+    ):
+        log.write_text(row + "\n")
+        with pytest.raises(ValueError, match=f"metrics.jsonl.*{message}"):
+            figures.curves(str(tmp_path))

@@ -630,6 +630,14 @@ def a_link_to_nothing(raw):
     table(raw, rows(names))
 
 
+@refused(r"1 damaged \(first: \S+/b/p1\.png: this link leads in a circle; give the file itself\)")
+def a_link_to_itself(raw):
+    names = draw(raw, *classes())
+    (raw / "b" / "p1.png").unlink()
+    (raw / "b" / "p1.png").symlink_to("p1.png")
+    table(raw, rows(names))
+
+
 @builds()
 def endings_of_all_kinds(raw):
     names = draw(raw, "a/0.JFIF", "a/1.webp", "b/2.tif", "b/3.BMP", "c/4.jpeg", "c/5.Png")

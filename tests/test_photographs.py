@@ -91,29 +91,48 @@ def test_nothing_is_written_over_a_source_or_twice(album):
             plan(wanted(album, **{"images": (photograph,), "out": one, **change}))
 
 
+def test_nothing_is_written_over_a_source_by_way_of_a_link(album):
+    """A folder by two names, and a photograph that is a link; a link at --out is itself replaced, and so may be."""
+    linked, elsewhere = album.parent / "linked", album.parent / "elsewhere"
+    linked.symlink_to(album)
+    elsewhere.mkdir()
+    (elsewhere / "link.jpg").symlink_to(album / "a.jpg")
+    for change in (
+        {"out": str(linked)},
+        {"images": (str(linked / "a.jpg"),), "out": str(album / "a.jpg")},
+        {"images": (str(linked / "a.jpg"),), "out": "edit.jpg", "sheet": str(album / "a.jpg")},
+        {"images": (str(elsewhere / "link.jpg"),), "out": str(album / "a.jpg")},
+    ):
+        with pytest.raises(ValueError, match="a.jpg would be written over"):
+            plan(wanted(album, **change))
+    plan(wanted(album, images=(str(album / "a.jpg"),), out=str(elsewhere / "link.jpg")))
+
+
 def test_sentences_and_boxes_of_flags(tmp_path):
     (tmp_path / "texts.txt").write_text(f"{TEXT}\n\n  {OTHER} \n", encoding="utf-8")
     assert sentences(["red"], str(tmp_path / "texts.txt")) == ("red", TEXT, OTHER)
     with pytest.raises(ValueError, match="no sentence"):
         sentences([], None)
     assert box_of("1, 2,30,40") == (1, 2, 30, 40) and box_of(None) is None
-    for bad in ("1,2,3", "a,b,c,d", "1,2,-3,4"):
+    for bad in ("1,2,3", "a,b,c,d", "1,2,-3,4", "1,2,3," + "9" * 70):
         with pytest.raises(ValueError, match=f"--box={bad} must be x,y,w,h"):
             box_of(bad)
 
 
 def test_every_photograph_comes_back_at_its_own_size(editor, album, capsys):
-    """Another file that is damaged is told and passed over; the sheet has a row for each that went well."""
-    (album / "bad.jpg").write_bytes(b"\xff\xd8\xff no more")
+    """Others that are damaged are told and passed over; the sheet has a row for each that went well."""
+    for bad in ("0bad.jpg", "bad.jpg", "z.jpg"):
+        (album / bad).write_bytes(b"\xff\xd8\xff no more")
     task = wanted(album, sheet=str(album.parent / "sheet.png"))
     assert run(editor, task, plan(task)) is False
     captured = capsys.readouterr()
-    assert "bad.jpg is not a readable picture" in captured.err and "1 of 4 edits failed" in captured.err
-    assert "wrote 3 pictures" in captured.out
+    assert "bad.jpg is not a readable picture" in captured.err and "3 of 6 edits failed" in captured.err
+    out = album.parent / "out"
+    assert f"wrote 3 pictures, {out / 'a.jpg'} to {out / 'c.png'} and" in captured.out
     for name, size in (("a.jpg", (60, 40)), ("b.png", (33, 71)), ("c.png", (20, 20))):
-        with Image.open(album.parent / "out" / name) as edited:
+        with Image.open(out / name) as edited:
             assert edited.size == size
-    assert not (album.parent / "out" / "bad.jpg").exists()
+    assert not (out / "bad.jpg").exists()
     with Image.open(album.parent / "sheet.png") as sheet:
         assert sheet.width == 2 * (photographs.CELL + 4)
 

@@ -86,6 +86,7 @@ def test_more_captions_make_a_longer_sheet_and_no_word_leaves_its_cell():
     heights = [show.sheet([long], cell=100, captions=count).height for count in (1, 2, 3, 4, 5, 0)]
     line = 11 + 3  # pixels; the line "and n more" gives way to the last caption
     assert [after - before for before, after in zip(heights, heights[1:], strict=False)] == [line] * 3 + [0, 0]
+    assert show.sheet([example(0, captions=("w" * 500_000,))], cell=100).height < 100 + 400 * line  # cut, and soon done
     pixels = np.asarray(show.sheet([long], cell=100, captions=0))
     assert (pixels[:, -8:] == 255).all() and pixels.shape[1] == 116
 

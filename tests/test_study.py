@@ -211,6 +211,18 @@ def test_one_person_counts_once(key, tmp_path):
     assert f"{again} is of subject 0000000000000001, as {first} is: leave one" in line
 
 
+def test_systems_of_a_strangers_key(key, tmp_path):
+    """Two of one name would share their ranks; a name of another kind or with control characters breaks the table."""
+    content = key.read_text()
+    for name in ("CCGAN", "\\u001b[31m", "a\\nb"):
+        key.write_text(content.replace("TAGAN", name))
+        with pytest.raises(ValueError, match="no key of a study"):
+            answers.read_key(str(key))
+    key.write_text(content.replace('"TAGAN"', "3"))
+    with pytest.raises(ValueError, match="no key of a study"):
+        answers.read_key(str(key))
+
+
 def test_mistakes_of_the_command(key, tmp_path):
     answer = write_answer(key, tmp_path / "a.json", 1, thirteen(1))
     (tmp_path / "other.json").write_text("{}")

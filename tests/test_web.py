@@ -442,7 +442,7 @@ def test_server(address, tmp_path):
             assert answer.headers["Content-Type"] == kind
             assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
             assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
-    for name in ("model/", "no.js", "../run/config.json", "%00", "model/%ED%A0%80"):
+    for name in ("model/", "no.js", "../run/config.json", "%00", "model/%ED%A0%80", "\\\\elsewhere/..", "model/.."):
         with pytest.raises(urllib.error.HTTPError, match="404") as refusal:
             urllib.request.urlopen(f"{address}/{name}", timeout=300)
         refusal.value.close()

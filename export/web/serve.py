@@ -91,7 +91,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             path = os.path.realpath(self.translate_path(self.path))
             inside, name = os.path.commonpath([site, path]) == site, os.path.relpath(path, site)
             hidden = any(part.startswith(".") for part in name.split(os.sep)) and name != "."
-            if inside and not hidden and (path == site or os.path.isfile(path)):  # and no pipe, which has no end
+            page = path == site and self.path.partition("?")[0] == "/"  # else it would be sent elsewhere
+            if inside and not hidden and (page or os.path.isfile(path)):  # and no pipe, which has no end
                 return super().send_head()
         except (ValueError, OSError):  # a name that no file can have, such as one with %00
             pass

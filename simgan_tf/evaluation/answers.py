@@ -25,8 +25,8 @@ def read_key(path: str) -> dict[str, Any]:
     key = files.read_json(path, remedy)
     try:
         names = sorted(system["name"] for system in key["systems"])
-        good = key["format_version"] == FORMAT_VERSION and isinstance(key["study"], str)
-        good = good and isinstance(key["dataset"]["dataset"], str)
+        good = key["format_version"] == FORMAT_VERSION and len(set(names)) == len(names) > 1
+        good = good and all(text.isprintable() for text in (key["study"], key["dataset"]["dataset"], *names))
         good = good and all(sorted(question["results"].values()) == names for question in key["questions"])
     except (KeyError, TypeError, AttributeError):
         good = False

@@ -85,7 +85,7 @@ def curves(run_dir: str) -> Image.Image:
     """The rows of metrics.jsonl as curves over steps: terms of D, of G and of a style encoder, D's mean scores.
 
     Each is the mean of ten logged rows, since a row is one batch. Totals and lengths of gradients are left out.
-    Raises: FileNotFoundError where nothing was logged; ValueError for a line that is no row.
+    Raises: FileNotFoundError where nothing was logged; ValueError for a line that is no row, or rows without terms.
     """
     rows = []
     path = os.path.join(run_dir, "metrics.jsonl")
@@ -93,22 +93,25 @@ def curves(run_dir: str) -> Image.Image:
         for number, line in enumerate(log, start=1):
             try:
                 row = json.loads(line)
-                row["step"] + sum(row.values())  # all are numbers
+                float(row["step"] + sum(row.values()))  # all are numbers
                 rows.append(row)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
                 raise ValueError(f"{path}, line {number} is no row of numbers with a step; take it out.") from None
     if not rows:
         raise ValueError(f"{path} has no row yet; train first.")
-    figure = Figure(figsize=(7, 2.3), layout="constrained")  # inches: a page's width
     titles = {"d_": "D's terms", "g_": "G's terms, weighted", "s_": "S's terms", "score_": "D's mean scores"}
     names = dict.fromkeys(name for row in rows for name in row if not name.endswith(("_loss", "_norm")))
     lines = {prefix: [name for name in names if name.startswith(prefix)] for prefix in titles}
     logged = [prefix for prefix in titles if lines[prefix]]  # a method need not log scores
-    for axes, prefix in zip(figure.subplots(1, len(logged)), logged, strict=True):
+    if not logged:
+        raise ValueError(f"{path} logs no term that begins with {', '.join(titles)}: it is of no training here.")
+    figure = Figure(figsize=(7, 2.3), layout="constrained")  # inches: a page's width
+    for axes, prefix in zip(figure.subplots(1, len(logged), squeeze=False)[0], logged, strict=True):
         for name in lines[prefix]:
             points = [(row["step"], row[name]) for row in rows if name in row]
             groups = [points[i : i + 10] for i in range(0, len(points), 10)]
-            line = np.array([np.mean(group, axis=0) for group in groups]).T
+            with np.errstate(all="ignore"):  # a training that diverged
+                line = np.array([np.mean(group, axis=0) for group in groups]).T
             axes.plot(*line, label=name.removeprefix(prefix), linewidth=1)
         axes.set_title(titles[prefix], fontsize=8)
         axes.set_xlabel("step", fontsize=7)

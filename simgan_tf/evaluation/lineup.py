@@ -70,6 +70,8 @@ def of_flags(values: flags.FlagValues, count: int) -> Lineup:
     from simgan_tf.edit import directory_of
     from simgan_tf.evaluation.__main__ import records_of
 
+    if not all(values.run_dirs):
+        raise ValueError(f"--run_dirs={','.join(values.run_dirs)} has a comma without a run directory beside it.")
     names = names_of(values.run_dirs, values.names)
     run_dirs = [directory_of(run_dir) for run_dir in values.run_dirs]
     records_dir = records_of(run_dirs[0], values.records_dir)

@@ -13,6 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 
+def place(path: str) -> str:
+    """The one name of the file that writing to `path` replaces: links of folders followed, a link of its own not."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(folder), name)
+
+
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[str]:
     """Yields a name beside `path`, of the same ending, to write to; it takes `path`'s place when the block is done.

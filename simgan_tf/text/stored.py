@@ -71,7 +71,9 @@ def read_facts(directory: str, keys: Sequence[str] = (), kind: str | None = None
             raise ValueError(f"{path} has {key}={str(value)[:80]}, not {kinds[0].__name__} from {least} to {most}; "
                              "copy the folder again or train anew")  # fmt: skip
     colours = facts.get("colours") or {}
-    if not isinstance(colours, dict) or any(type(share) not in (int, float, type(None)) for share in colours.values()):
+    if not isinstance(colours, dict) or not all(
+        share is None or type(share) in (int, float) and 0 <= share <= 1 for share in colours.values()
+    ):
         raise ValueError(f"{path} has colours={str(colours)[:80]!r}, not a share of the captions each; "
                          "copy the folder again or train anew")  # fmt: skip
     return facts
