@@ -77,6 +77,7 @@ def check_raw(
         report.problem(error.replace(f"; {one_line(tree)}", ""))  # the tree was printed above
         paths = _pictures_below(raw_dir)
         if paths:
+            commands.start_tensorflow()
             report.title(f"Pictures below {raw_dir}, though they cannot be joined with captions yet")
             report.pictures(inspection.inspect_all(paths, workers=workers))
         return ""

@@ -2,6 +2,7 @@
 Importable without TensorFlow, so that a mistake is reported at once."""
 
 import errno
+import logging
 import math
 import os
 import re
@@ -13,7 +14,8 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from simgan_tf.system import files
 from simgan_tf.system.quiet import quiet
@@ -48,6 +50,7 @@ def run(main: Callable[[list[str]], None], define_flags: Callable[[], None], wor
     program's name.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # remarks on odd pictures; what matters raises
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # more of them
     before = set(flags.FLAGS)
     define_flags()
     about = main.__globals__["__doc__"] or ""
@@ -151,7 +154,7 @@ def _parse(argv: list[str], about: str, own: flags.FlagValues, words: bool) -> l
             f"{example} (see --help)"
         )
     if flags.FLAGS["verbosity"].using_default_value:
-        flags.FLAGS.verbosity = logging.WARNING  # absl takes INFO, at which TensorFlow remarks on every checkpoint
+        flags.FLAGS.verbosity = absl_logging.WARNING  # absl takes INFO, at which TensorFlow remarks on every checkpoint
     return rest
 
 
