@@ -316,6 +316,9 @@ EXPECTED = 'expected are such as {"key": "a.jpg", "caption": "b"} or {"key": "a.
 
 def _parsed(place: str, text: str) -> object:
     try:
+        content = json.loads(text) if len(text) <= texts.MAX_LINE else None
+        if isinstance(content, dict) and len(content) == text.count(":"):  # no name stands twice: the usual line
+            return content
         return json.loads(text, object_pairs_hook=_once)
     except KeyError as error:
         raise ValueError(f"{place}: {error} stands twice in one object, and one would be lost; join them.") from None
