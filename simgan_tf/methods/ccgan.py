@@ -8,7 +8,6 @@ is a reconstruction with SISGAN's networks: numbers of it are not CCGAN's."""
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from simgan_tf import losses
@@ -67,10 +66,8 @@ class Discriminators(keras.Model):
         return self.forward(image, embedding) + self.backward(image, embedding)
 
 
-class CCGAN:
+class CCGAN(steps.Method):
     """Both pairs of networks, their optimizers, the objective and the step."""
-
-    keeps_picture = True
 
     def __init__(self, config: Config, text_encoder: TextEncoder, steps_per_epoch: int | None = None) -> None:
         self.config, self.text_encoder = config, text_encoder
@@ -84,26 +81,14 @@ class CCGAN:
             return
         self.generators = steps.built(Generators, config, image, embedding)
         self.discriminators = steps.built(Discriminators, config, image, embedding)
-        self.network = self.generators.forward
+        self.trained = self.network = self.generators.forward
         self.g_optimizer = steps.adam(config, self.generators, steps_per_epoch)
         self.d_optimizer = steps.adam(config, self.discriminators, steps_per_epoch)
         self.parts = {
             "forward": self.generators.forward, "backward": self.generators.backward,
             "discriminators": self.discriminators, "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer,
         }  # fmt: skip
-        if config.ema_decay:
-            self.network = self.parts[self.part] = steps.built(Generator, config, image, embedding)
-            self.restart_average()
-
-    # What a sentence becomes, and the edit
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """phi [n, D] float32 of n sentences."""
-        return self.text_encoder.encode(texts)
-
-    def embed(self, tokens: tf.Tensor) -> tf.Tensor:
-        """phi [B, D] float32 of ids [B, T] int32."""
-        return self.text_encoder.embed(tokens)
+        self.keep_average(Generator, image, embedding)
 
     def edit(
         self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, network: keras.Model | None = None
@@ -176,24 +161,6 @@ class CCGAN:
         seen = discriminator.trunk(image, training=True, updates=2)  # the first two hold the same pictures
         real, mismatched = (discriminator.logit(seen, each, training=True) for each in (matching, mismatching))
         return real, mismatched, discriminator(made, text, training=True)
-
-    def average(self, step: tf.Tensor) -> None:
-        if self.config.ema_decay:
-            steps.move_average(self.config, self.network, self.generators.forward, step)
-
-    def restart_average(self) -> None:
-        if self.config.ema_decay:
-            steps.copy_weights(self.generators.forward, to=self.network)
-
-    # What others ask of it
-
-    def variables(self) -> dict[str, list[tf.Variable]]:
-        """Everything a checkpoint must hold, as raw variables by part."""
-        return {name: steps.raw_variables(part) for name, part in self.parts.items()}
-
-    def embed_variables(self) -> list[tf.Variable]:
-        """phi's variables."""
-        return list(self.text_encoder.variables)
 
     def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
         """Both generators, of any size (of a model packed to edit, the averaged one alone); D's of the same size."""

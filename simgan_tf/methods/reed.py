@@ -5,10 +5,7 @@ draws the picture anew. The contract it keeps stands in simgan_tf/methods/__init
 Sources: the paper; its code (reedscot/icml2016), which has no style encoder; for that one H. Dong's early code
 (zsdonghao/text-to-image)."""
 
-from collections.abc import Sequence
-
 import keras
-import numpy as np
 import tensorflow as tf
 
 from simgan_tf import losses
@@ -105,7 +102,7 @@ class TwoSteps(keras.Model):
         return self.generator(self.style(image), embedding)
 
 
-class Reed:
+class Reed(steps.Method):
     """G, D and S, their optimizers, both objectives and both steps."""
 
     keeps_picture = False  # pose and background are what S has found of them, no pixel is kept
@@ -136,19 +133,7 @@ class Reed:
             "two_steps": self.trained, "discriminator": self.discriminator, "g_optimizer": self.g_optimizer,
             "d_optimizer": self.d_optimizer, "s_optimizer": self.s_optimizer,
         }  # fmt: skip
-        if config.ema_decay:
-            self.network = self.parts[self.part] = steps.built(TwoSteps, config, image, embedding)
-            self.restart_average()
-
-    # What a sentence becomes, and the edit
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """phi [n, D] float32 of n sentences."""
-        return self.text_encoder.encode(texts)
-
-    def embed(self, tokens: tf.Tensor) -> tf.Tensor:
-        """phi [B, D] float32 of ids [B, T] int32."""
-        return self.text_encoder.embed(tokens)
+        self.keep_average(TwoSteps, image, embedding)
 
     def edit(
         self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, network: keras.Model | None = None
@@ -244,24 +229,6 @@ class Reed:
             **steps.statistics(score_real=real, score_mismatched=mismatched, score_edited=wrong),
             "d_gradient_norm": d_norm, "g_gradient_norm": g_norm,
         }  # fmt: skip
-
-    def average(self, step: tf.Tensor) -> None:
-        if self.config.ema_decay:
-            steps.move_average(self.config, self.network, self.trained, step)
-
-    def restart_average(self) -> None:
-        if self.config.ema_decay:
-            steps.copy_weights(self.trained, to=self.network)
-
-    # What others ask of it
-
-    def variables(self) -> dict[str, list[tf.Variable]]:
-        """Everything a checkpoint must hold, as raw variables by part."""
-        return {name: steps.raw_variables(part) for name, part in self.parts.items()}
-
-    def embed_variables(self) -> list[tf.Variable]:
-        """phi's variables."""
-        return list(self.text_encoder.variables)
 
     def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
         """All networks, of the same size."""

@@ -129,7 +129,7 @@ def laid_over(image: tf.Tensor, edited: tf.Tensor, inside: tf.Tensor | None) -> 
     return edited if inside is None else image + inside * (edited - image)
 
 
-class SIMGAN:
+class SIMGAN(steps.Method):
     """Both networks, both optimizers, the objective and the step.
 
     Differs: three additions, off in the paper's presets. outlined: a small network, which is not trained here, finds
@@ -142,11 +142,10 @@ class SIMGAN:
     def __init__(self, config: Config, text_encoder: TextEncoder, steps_per_epoch: int | None = None) -> None:
         self.config, self.text_encoder = config, text_encoder
         self.noise_size, self.embedding_size = config.ca_size, text_encoder.dim
-        self.encode, self.embed = text_encoder.encode, getattr(text_encoder, "embed", None)  # a sentence becomes phi
         image = tf.zeros([1, config.image_size, config.image_size, 3])
         embedding, noise = tf.zeros([1, self.embedding_size]), tf.zeros([1, self.noise_size])
 
-        self.generator = self.network = steps.built(Generator, config, image, embedding, noise)
+        self.generator = self.trained = self.network = steps.built(Generator, config, image, embedding, noise)
         self.part = "generator_ema" if config.ema_decay else "generator"
         self.parts = {self.part: self.network}
         self.outlines = None if config.outlined == "none" else outlines.fixed(config.outlined)
@@ -159,9 +158,7 @@ class SIMGAN:
             "generator": self.generator, "discriminator": self.discriminator,
             "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer,
         }  # fmt: skip
-        if config.ema_decay:
-            self.network = self.parts[self.part] = steps.built(Generator, config, image, embedding, noise)
-            self.restart_average()
+        self.keep_average(Generator, image, embedding, noise)
 
     def edit(
         self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, network: keras.Model | None = None
@@ -273,25 +270,6 @@ class SIMGAN:
         norm = steps.descend(tape, loss, self.d_optimizer, discriminator, measure)
         scores = steps.statistics(score_real=real, score_mismatched=mismatched, score_edited=false)
         return {**terms, "d_loss": loss, **scores, "d_gradient_norm": norm}
-
-    def average(self, step: tf.Tensor) -> None:
-        if self.config.ema_decay:
-            steps.move_average(self.config, self.network, self.generator, step)
-
-    def restart_average(self) -> None:
-        if self.config.ema_decay:
-            steps.copy_weights(self.generator, to=self.network)
-
-    def variables(self) -> dict[str, list[tf.Variable]]:
-        """Everything a checkpoint must hold, as raw variables by part."""
-        return {name: steps.raw_variables(part) for name, part in self.parts.items()}
-
-    def embed_variables(self) -> list[tf.Variable]:
-        """phi's variables."""
-        return list(self.text_encoder.variables)
-
-    def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
-        return steps.lent_networks(self.config, other, parts)
 
     def warnings(self, terms: dict[str, float]) -> dict[str, tuple[bool, str]]:
         """A D that has learnt the pictures by heart; a code that says nothing."""

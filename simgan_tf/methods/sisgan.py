@@ -3,8 +3,6 @@ objective and one training step. The contract it keeps stands in simgan_tf/metho
 
 Sources: the paper, and the code that had its author's advice (woozzu/dong_iccv_2017), here called "the code"."""
 
-from collections.abc import Sequence
-
 import h5py
 import keras
 import numpy as np
@@ -147,10 +145,8 @@ class Discriminator(keras.Model):
         return tf.reshape(tf.cast(self.to_logit(x), tf.float32), [-1])  # [B, 1, 1, 1] -> [B]
 
 
-class SISGAN:
+class SISGAN(steps.Method):
     """Both networks, both optimizers, the objective and the step."""
-
-    keeps_picture = True
 
     def __init__(self, config: Config, text_encoder: TextEncoder, steps_per_epoch: int | None = None) -> None:
         self.config, self.text_encoder = config, text_encoder
@@ -158,7 +154,7 @@ class SISGAN:
         image = tf.zeros([1, config.image_size, config.image_size, 3])
         embedding, noise = tf.zeros([1, self.embedding_size]), tf.zeros([1, self.noise_size])
 
-        self.generator = self.network = steps.built(Generator, config, image, embedding, noise)
+        self.generator = self.trained = self.network = steps.built(Generator, config, image, embedding, noise)
         self.part = "generator_ema" if config.ema_decay else "generator"
         self.parts = {self.part: self.network}
         if steps_per_epoch is None:  # encoder A's weights then come from the checkpoint
@@ -173,19 +169,7 @@ class SISGAN:
             "generator": self.generator, "discriminator": self.discriminator,
             "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer,
         }  # fmt: skip
-        if config.ema_decay:
-            self.network = self.parts[self.part] = steps.built(Generator, config, image, embedding, noise)
-            self.restart_average()
-
-    # What a sentence becomes, and the edit
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """phi [n, D] float32 of n sentences."""
-        return self.text_encoder.encode(texts)
-
-    def embed(self, tokens: tf.Tensor) -> tf.Tensor:
-        """phi [B, D] float32 of ids [B, T] int32."""
-        return self.text_encoder.embed(tokens)
+        self.keep_average(Generator, image, embedding, noise)
 
     def edit(
         self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, network: keras.Model | None = None
@@ -262,27 +246,6 @@ class SISGAN:
             "source_correlation": steps.correlation(edited, image),
             "d_gradient_norm": d_norm, "g_gradient_norm": g_norm,
         }  # fmt: skip
-
-    def average(self, step: tf.Tensor) -> None:
-        if self.config.ema_decay:
-            steps.move_average(self.config, self.network, self.generator, step)
-
-    def restart_average(self) -> None:
-        if self.config.ema_decay:
-            steps.copy_weights(self.generator, to=self.network)
-
-    # What others ask of it
-
-    def variables(self) -> dict[str, list[tf.Variable]]:
-        """Everything a checkpoint must hold, as raw variables by part; encoder A's too."""
-        return {name: steps.raw_variables(part) for name, part in self.parts.items()}
-
-    def embed_variables(self) -> list[tf.Variable]:
-        """phi's variables."""
-        return list(self.text_encoder.variables)
-
-    def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
-        return steps.lent_networks(self.config, other, parts)
 
     def warnings(self, terms: dict[str, float]) -> dict[str, tuple[bool, str]]:
         """A D that has learnt the pictures by heart; a code that says nothing."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from simgan_tf import keras2
@@ -75,6 +76,49 @@ def _over(strategy: tf.distribute.Strategy, update: Callable) -> Callable[..., d
         return dict(zip(names, tf.unstack(terms), strict=True))
 
     return over
+
+
+class Method:
+    """What the methods share beside their own networks, objective and step: see the contract in methods/__init__.py.
+
+    Each sets config, text_encoder, network, part, parts: {name: network or optimizer}, all that a checkpoint holds, and
+    trained: the network that the steps change, of which `network` is the average where there is one.
+    """
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return self.text_encoder.encode(texts)
+
+    def embed(self, tokens: tf.Tensor) -> tf.Tensor:
+        return self.text_encoder.embed(tokens)
+
+    def embed_variables(self) -> list[tf.Variable]:
+        return list(self.text_encoder.variables)
+
+    def variables(self) -> dict[str, list[tf.Variable]]:
+        return {name: raw_variables(part) for name, part in self.parts.items()}
+
+    def keep_average(self, make: Callable[[Base], keras.Model], *inputs: tf.Tensor) -> None:
+        """Makes `network` one of its own, of averaged weights, where they are averaged."""
+        if self.config.ema_decay:
+            self.network = self.parts[self.part] = built(make, self.config, *inputs)
+            self.restart_average()
+
+    def average(self, step: tf.Tensor) -> None:
+        if self.config.ema_decay:
+            move_average(self.config, self.network, self.trained, step)
+
+    def restart_average(self) -> None:
+        if self.config.ema_decay:
+            copy_weights(self.trained, to=self.network)
+
+    def lent_by(self, other: Base, parts: set[str]) -> dict[str, str]:
+        """Of one G, of any size, since it is convolutions (the averaged one of a packed model, which has no other), and
+        one D, of the same size."""
+        packed = "generator_ema" in parts and "generator" not in parts
+        lent = {"generator": "generator_ema" if packed else "generator"}
+        if "discriminator" in parts and other.image_size == self.config.image_size:
+            lent["discriminator"] = "discriminator"
+        return lent
 
 
 def adam(config: Base, network: keras.Model, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -160,16 +204,6 @@ def statistics(**scores: tf.Tensor) -> dict[str, tf.Tensor]:
         (square,) = mean_over_replicas(tf.reduce_mean(tf.square(values - mean)))
         results |= {name: mean, f"{name}_std": tf.sqrt(square)}
     return results
-
-
-def lent_networks(config: Base, other: Base, parts: set[str]) -> dict[str, str]:
-    """`lent_by` of a method of one G, of any size, since it is convolutions (the averaged one of a packed model, which
-    has no other), and one D, of the same size."""
-    packed = "generator_ema" in parts and "generator" not in parts
-    lent = {"generator": "generator_ema" if packed else "generator"}
-    if "discriminator" in parts and other.image_size == config.image_size:
-        lent["discriminator"] = "discriminator"
-    return lent
 
 
 def saturated(terms: dict[str, float], weight: float = 1.0) -> dict[str, tuple[bool, str]]:

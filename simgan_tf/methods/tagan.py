@@ -154,7 +154,7 @@ class Discriminator(keras.Model):
         return tf.reduce_sum(heard[0] * self.answers(seen, heard), axis=1)
 
 
-class TAGAN:
+class TAGAN(steps.Method):
     """Both networks, both optimizers, the objective and the step."""
 
     def __init__(self, config: Config, text_encoder: TextEncoder, steps_per_epoch: int | None = None) -> None:
@@ -175,7 +175,7 @@ class TAGAN:
             return generator
 
         inputs = image, tf.zeros([1, self.embedding_size]), tf.zeros([1, self.noise_size])
-        self.generator = self.network = steps.built(make, config, *inputs)
+        self.generator = self.trained = self.network = steps.built(make, config, *inputs)
         self.part = "generator_ema" if config.ema_decay else "generator"
         self.parts = {self.part: self.network}
         if steps_per_epoch is None:
@@ -187,9 +187,7 @@ class TAGAN:
             "generator": self.generator, "discriminator": self.discriminator,
             "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer,
         }  # fmt: skip
-        if config.ema_decay:
-            self.network = self.parts[self.part] = steps.built(make, config, *inputs)
-            self.restart_average()
+        self.keep_average(make, *inputs)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """G's own vectors [n, H] float32 of n sentences."""
@@ -276,24 +274,10 @@ class TAGAN:
             "d_gradient_norm": d_norm, "g_gradient_norm": g_norm,
         }  # fmt: skip
 
-    def average(self, step: tf.Tensor) -> None:
-        if self.config.ema_decay:
-            steps.move_average(self.config, self.network, self.generator, step)
-
-    def restart_average(self) -> None:
-        if self.config.ema_decay:
-            steps.copy_weights(self.generator, to=self.network)
-
-    def variables(self) -> dict[str, list[tf.Variable]]:
-        return {name: steps.raw_variables(part) for name, part in self.parts.items()}
-
     def embed_variables(self) -> list[tf.Variable]:
         """Those of G's words, and phi's where its word vectors are taken."""
         own = steps.raw_variables(self.network.words)
         return own if self.config.word_size else [*self.text_encoder.variables[:1], *own]
-
-    def lent_by(self, other: object, parts: set[str]) -> dict[str, str]:
-        return steps.lent_networks(self.config, other, parts)
 
     def warnings(self, terms: dict[str, float]) -> dict[str, tuple[bool, str]]:
         return {**steps.saturated(terms), **steps.silent(terms, self.config.kl_weight)}
