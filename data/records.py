@@ -381,7 +381,7 @@ def _read_indexed(
     for serialized, columns in _read(paths, split, expected) if paths else ():
         for row, data in enumerate(serialized.numpy()):
             example = _example({name: column[row] for name, column in columns.items()})
-            next(turns).add(data, places.spans(data), len(example.captions), example.class_id)
+            _note(example, _values(example), data, next(turns))
             yield example
 
 
@@ -469,9 +469,18 @@ def _told_apart(values: list[list]) -> bytes:
 def _indexed(example: Example, values: dict[str, list], index: places.Index) -> bytes:
     """The example's record, noted in the index of its shard. values: of `_values`."""
     data = _serialize(values)
-    sizes = len(example.image), len(values["key"][0]), len(example.mask), 4 * len(values["embeddings"])
-    index.add(data, places.spans_by_size(data, *sizes), len(example.captions), example.class_id)
+    _note(example, values, data, index)
     return data
+
+
+def _note(example: Example, values: dict[str, list], data: bytes, index: places.Index) -> None:
+    """Puts the example's record into the index of its shard. Raises: ValueError where its features stand otherwise."""
+    sizes = len(example.image), len(values["key"][0]), len(example.mask), 4 * len(values["embeddings"])
+    spans = places.spans(data, *sizes)
+    first, length = spans["image"]
+    if data[first : first + length] != example.image:
+        raise ValueError("a record is not one of this project's: its features are not in the order of their names")
+    index.add(data, spans, len(example.captions), example.class_id)
 
 
 def _serialize(values: dict[str, list]) -> bytes:
