@@ -8,7 +8,9 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
+from data import pipeline
 from data.readers import arrays, sandbox
 from simgan_tf import keras2
 from simgan_tf.system import files
@@ -97,10 +99,11 @@ def preprocess(images: tf.Tensor) -> tf.Tensor:
     return (images[..., ::-1] + 1.0) * 127.5 - tf.constant(MEAN_BGR)
 
 
-def fc7(network: keras.Model, images: np.ndarray, batch_size: int = 16) -> np.ndarray:
-    """fc7 [N, 4096] float32 of images [N, 224, 224, 3] in [-1, 1]."""
+def fc7(network: keras.Model, images: "np.ndarray | pipeline.Decoded", batch_size: int = 16) -> np.ndarray:
+    """fc7 [N, 4096] float32 of images [N, 224, 224, 3] in [-1, 1]: 16 kB a picture."""
     run = tf.function(lambda batch: network(preprocess(batch), training=False), reduce_retracing=True)
-    parts = [run(images[i : i + batch_size]).numpy() for i in range(0, len(images), batch_size)]
+    starts = tqdm(range(0, len(images), batch_size), desc="VGG-19", unit=f"{batch_size} pictures", mininterval=1.0)
+    parts = [run(images[i : i + batch_size]).numpy() for i in starts]
     return np.concatenate(parts) if parts else np.empty((0, SIZE), np.float32)
 
 

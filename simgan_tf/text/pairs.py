@@ -7,6 +7,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from data import pipeline, splits
+from simgan_tf.system.pictures import to_pixels
 from simgan_tf.text import tokens as tokens_lib
 from simgan_tf.text.tokens import Vocabulary
 
@@ -41,13 +42,10 @@ def decode(split: splits.Split, load_size: int) -> np.ndarray:
     Differs: crops are drawn from this square, so that a picture is decoded once and not once an epoch; with 64 px
     crops of 76 px squares a run of 2,000 batches decodes 7,000 photographs, not 128,000.
     """
-    pixels = np.empty((len(split.keys), load_size, load_size, 3), np.uint8)
-    with tqdm(total=len(pixels), desc="decode", unit="picture", mininterval=1.0) as bar:
-        for start in range(0, len(pixels), 256):  # the float32 pictures of all would fill the memory
-            part = split.take(np.arange(start, min(start + 256, len(pixels))))
-            images = pipeline.evaluation_images(part, load_size, load_size)
-            pixels[start : start + len(images)] = np.clip(np.rint((images + 1.0) * 127.5), 0, 255)
-            bar.update(len(images))
+    images = pipeline.decoded_images(split, load_size, load_size)  # whose float32 numbers would fill the memory
+    pixels = np.empty(images.shape, np.uint8)
+    for start in tqdm(range(0, len(split), 256), desc="decode", unit="256 pictures", mininterval=1.0):
+        pixels[start : start + 256] = to_pixels(images[start : start + 256])
     return pixels
 
 

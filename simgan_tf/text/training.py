@@ -237,25 +237,14 @@ def _picture_source(values: flags.FlagValues) -> tuple[Callable[[splits.Split], 
     """What turns a split into `Pairs.images`, and its settings. Fails before anything is read."""
     if values.image_features == "vgg19":
         network = features.vgg19(values.vgg19_weights)
-        return lambda split: _fc7_of(split, network), {"image_features": "vgg19"}
+        sizes = features.CROP_SIZE, features.LOAD_SIZE
+        return lambda split: features.fc7(network, pipeline.decoded_images(split, *sizes)), {"image_features": "vgg19"}
     load_size = values.load_size or round(values.image_size * 76 / 64)
     if load_size < values.image_size:
         raise ValueError(f"load_size={load_size} must be at least image_size={values.image_size}")
     facts = {"image_features": "cnn", "image_size": values.image_size, "image_width": values.image_width,
              "load_size": load_size}  # fmt: skip
     return lambda split: decode(split, load_size), facts
-
-
-def _fc7_of(split: splits.Split, network: keras.Model) -> np.ndarray:
-    """[N, 4096] float32, kept in memory: 16 kB a picture."""
-    rows = np.empty((len(split), features.SIZE), np.float32)
-    with tqdm(total=len(split), desc="VGG-19", unit="picture", mininterval=1.0) as bar:
-        for start in range(0, len(split), 64):
-            part = split.take(np.arange(start, min(start + 64, len(split))))
-            images = pipeline.evaluation_images(part, features.CROP_SIZE, features.LOAD_SIZE)
-            rows[start : start + len(part)] = features.fc7(network, images)
-            bar.update(len(part))
-    return rows
 
 
 def _new_encoder(values: flags.FlagValues, vocabulary: Vocabulary) -> tuple[TextEncoder, dict]:
