@@ -134,10 +134,7 @@ def read_text(path: str, max_bytes: int = MAX_TEXT) -> str:
 
     Raises: ValueError for a file of another encoding, or over max_bytes, which nothing published comes near; OSError.
     """
-    data = files.read_regular(path, max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"{path} has over {max_bytes:,} bytes; is it the right file?")
-    return texts.decode(path, data).replace("\ufffd", " ")
+    return texts.decode(path, files.read_regular(path, max_bytes)).replace("\ufffd", " ")
 
 
 def read_names(folder: str) -> dict[str, list[str]]:

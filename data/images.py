@@ -143,10 +143,7 @@ def by_stem(folder: str) -> dict[str, str]:
 
 def read_file(path: str) -> bytes:
     """The bytes of a file of at most MAX_BYTES. Raises: ValueError; FileNotFoundError."""
-    data = files.read_regular(path, MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"{path} has over {MAX_BYTES // 2**20} MB; make it smaller.")
-    return data
+    return files.read_regular(path, MAX_BYTES, "make it smaller.")
 
 
 def open_picture(name: str, data: bytes) -> Image.Image:

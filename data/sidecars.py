@@ -55,9 +55,7 @@ def read(paths: dict[str, str]) -> dict[str, tuple[str, ...]]:
     """
     captions = {}
     for name, path in tqdm.tqdm(paths.items(), unit="file", desc="reading captions", delay=2, leave=False):
-        data = files.read_regular(path, MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"{path} has over {MAX_BYTES:,} bytes; is it the right file?")
-        each = [" ".join(line.split()) for line in texts.decode(path, data).splitlines()]
+        text = texts.decode(path, files.read_regular(path, MAX_BYTES))
+        each = [" ".join(line.split()) for line in text.splitlines()]
         captions[name] = tuple(filter(None, each))
     return captions

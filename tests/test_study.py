@@ -193,7 +193,7 @@ def changed(saved, **values):
         (lambda s: changed(s, subject="../../etc"), "has no subject or no answers"),
         (lambda s: changed(s, format_version=2), "is no answer that the page saved"),
         (lambda s: [s], "is no answer that the page saved"),
-        (lambda s: {"x": "x" * 2**20}, "it has over 1,048,576 bytes"),
+        (lambda s: {"x": "x" * 2**20}, "has over 1,048,576 bytes"),
     ],
 )  # fmt: skip
 def test_bad_answers_are_named(key, tmp_path, change, message):

@@ -213,9 +213,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not values.text.strip():
         raise ValueError("--text is empty; say what the picture should show")
-    image = files.read_regular(values.image, MAX_IMAGE + 1)
-    if len(image) > MAX_IMAGE:
-        raise ValueError(f"--image={values.image} has over {MAX_IMAGE:,} bytes, which no server takes; make it smaller")
+    image = files.read_regular(values.image, MAX_IMAGE, "no server takes it, make it smaller")
     jpeg = image.startswith(JPEG) and values.to_text is None
     if not values.out.lower().endswith((".jpg", ".jpeg") if jpeg else ".png"):
         kind, ending = ("a JPEG of this JPEG", ".jpg") if jpeg else ("PNGs here", ".png")

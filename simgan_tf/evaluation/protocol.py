@@ -164,10 +164,8 @@ def write_values(path: str, keys: Sequence[str], values: Mapping[str, np.ndarray
 
 def read_values(path: str) -> tuple[list[str], dict[str, np.ndarray]]:
     """The keys and the numbers that `write_values` wrote. Raises: FileNotFoundError; ValueError for another file."""
-    data = files.read_regular(path, MAX_BYTES + 1)
+    data = files.read_regular(path, MAX_BYTES, "run the evaluation again.")
     try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"it has over {MAX_BYTES:,} bytes")
         head, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
         if head[:1] != ["key"] or any(len(row) != len(head) for row in rows):
             raise ValueError("a row has not as many cells as the first")

@@ -239,10 +239,7 @@ def curves(run: Run) -> ElementTree.Element:
 
 def sheet(path: str, words: str) -> ElementTree.Element:
     """A PNG or JPEG file and what it shows. Raises: ValueError for another file, or one over 32 MB; OSError."""
-    data = files.read_regular(path, MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"{path} has over {MAX_BYTES:,} bytes; take it out, or make it smaller.")
-    return picture(data, words, path)
+    return picture(files.read_regular(path, MAX_BYTES, "take it out, or make it smaller."), words, path)
 
 
 def picture(data: bytes, words: str, path: str) -> ElementTree.Element:

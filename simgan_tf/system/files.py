@@ -71,14 +71,18 @@ def open_regular(path: str) -> Iterator[BinaryIO]:
         _require_same(path, before, handle)
 
 
-def read_regular(path: str, most: int) -> bytes:
-    """The first `most` bytes of a file. Raises: as `open_regular`, which takes thrice as long for a small one."""
+def read_regular(path: str, most: int, remedy: str = "is it the right file?") -> bytes:
+    """The bytes of a file of at most `most`. remedy: what to do about a larger one, for the message.
+
+    Raises: ValueError for a larger one; as `open_regular`, which takes thrice as long for a small one.
+    """
     handle = os.open(path, READ_ONLY)
     try:
         before = require_regular(path, handle)
-        wanted = min(before.st_size, most)
-        data = os.read(handle, wanted)
-        while len(data) < wanted and (more := os.read(handle, wanted - len(data))):
+        if before.st_size > most:
+            raise ValueError(f"{path} has over {most:,} bytes; {remedy}")
+        data = os.read(handle, before.st_size)
+        while len(data) < before.st_size and (more := os.read(handle, before.st_size - len(data))):
             data += more
         _require_same(path, before, handle)
         return data
@@ -120,9 +124,7 @@ def read_text(path: str, max_bytes: int, remedy: str) -> str:
 
     remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
     """
-    data = read_regular(path, max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ValueError(f"{path} has over {max_bytes:,} bytes; {remedy}")
+    data = read_regular(path, max_bytes, remedy)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -134,10 +136,8 @@ def read_json(path: str, remedy: str, max_bytes: int = 2**22) -> Any:
 
     remedy: what to do, for messages.   Raises: ValueError for another file or a larger one; OSError.
     """
-    data = read_regular(path, max_bytes + 1)
+    data = read_regular(path, max_bytes, remedy)
     try:
-        if len(data) > max_bytes:
-            raise ValueError(f"it has over {max_bytes:,} bytes")
         return json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON of ours ({error}); {remedy}") from None
