@@ -20,8 +20,6 @@ from simgan_tf.text.shown import is_known
 if TYPE_CHECKING:
     from simgan_tf.text import encoders
 
-CHUNK = 2048  # captions encoded between two moves of the progress bar
-
 
 def embed(records_dir: str, encoder: "encoders.TextEncoder") -> tuple[dict[str, object], list[str]]:
     """Writes the records anew with phi of every caption; returns dataset.json and the captions without a known word.
@@ -40,7 +38,10 @@ def embed(records_dir: str, encoder: "encoders.TextEncoder") -> tuple[dict[str, 
     def filled(split: str, examples: Iterable[records.Example]) -> Iterator[records.Example]:
         nonlocal squares, numbers
         texts = _captions(records_dir, split, info)
-        vectors = _encode(encoder, list(texts), f"{split} captions")
+        vectors = encoder.encode(list(texts))
+        if (wrong := np.flatnonzero(~np.isfinite(vectors).all(axis=1))).size:
+            raise ValueError(f"Encoder {encoder.name!r} gives numbers that are not finite for "
+                             f"{list(texts)[wrong[0]]!r}; its weights are damaged, load it anew.")  # fmt: skip
         unknown.extend(text for text in texts if not is_known(text, encoder))
         for example in examples:
             rows = vectors[[texts[caption] for caption in example.captions]]  # [captions, D]
@@ -93,30 +94,12 @@ def _rewrite(records_dir: str, info: dict, change: Callable, entry: Callable) ->
 
 def _captions(records_dir: str, split: str, info: dict) -> dict[str, int]:
     """Number of every different caption of the split, in order of appearance."""
-    texts = {}
-    examples = records.read_examples(records_dir, split)
-    for example in tqdm.tqdm(
-        examples, total=info["splits"][split]["images"], unit="image", desc=f"reading {split}", delay=2, leave=False
-    ):
-        for caption in example.captions:
-            texts.setdefault(caption, len(texts))
-    return texts
-
-
-def _encode(encoder: "encoders.TextEncoder", texts: list[str], title: str) -> np.ndarray:
-    """phi of all texts, [n, dim] float32. Raises: ValueError for a vector that is not finite."""
-    vectors = np.empty((len(texts), encoder.dim), np.float32)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # sentences of one length share a batch
-    with tqdm.tqdm(total=len(texts), unit="caption", desc=title, delay=2) as bar:
-        for first in range(0, len(order), CHUNK):
-            rows = order[first : first + CHUNK]
-            vectors[rows] = encoder.encode([texts[i] for i in rows])
-            wrong = [i for i in rows if not np.isfinite(vectors[i]).all()]
-            if wrong:
-                raise ValueError(f"Encoder {encoder.name!r} gives numbers that are not finite for "
-                                 f"{texts[wrong[0]]!r}; its weights are damaged, load it anew.")  # fmt: skip
-            bar.update(len(rows))
-    return vectors
+    examples = tqdm.tqdm(
+        records.read_examples(records_dir, split), total=info["splits"][split]["images"], unit="image",
+        desc=f"reading {split}", delay=2, leave=False,
+    )  # fmt: skip
+    texts = dict.fromkeys(caption for example in examples for caption in example.captions)
+    return {text: number for number, text in enumerate(texts)}
 
 
 def define_flags() -> None:
