@@ -352,21 +352,13 @@ def table(info: dict[str, object]) -> str:
 
 def remarks(info: dict[str, object]) -> list[str]:
     """What is worth knowing about the records beside their counts: split, captions, what was left out, duplicates."""
-    rule = info["split_rule"]
-    descriptions = {
-        "lists": lambda: "by " + " and ".join(rule["files"].values()),
-        "seeded": lambda: f"{rule['test_share']:.0%} of the {rule.get('of', 'classes')} for testing, drawn with "
-        f"split_seed={rule['seed']}",
-        "folders": lambda: "as the folders say",
-        "captions": lambda: "as the captions' pickles say",
-    }
-    lines = [f"captions: {info['carrier']}; split: {descriptions[rule['rule']]()}"]
+    lines = [f"captions: {info['carrier']}; split: {rule_in_words(info['split_rule'])}"]
     lines += info.get("remarks", [])
     if info["embeddings"]:
         lines.append("embeddings: {name}, {dim} numbers, root mean square {scale:.3g}".format(**info["embeddings"]))
     published = getattr(DATASETS[info["dataset"]], "PUBLISHED", None) if info["dataset"] != "demo" else None
     counts = tuple(part["images"] for part in info["splits"].values())
-    if published and rule["rule"] != "seeded" and published != counts:
+    if published and info["split_rule"]["rule"] != "seeded" and published != counts:
         lines.append("note: the whole of this set has {:,} training and {:,} test pictures".format(*published))
     missing = info["missing"]
     if missing["count"]:
@@ -378,6 +370,16 @@ def remarks(info: dict[str, object]) -> list[str]:
         train, test = info["duplicates"][0]
         lines.append(f"note: {len(info['duplicates'])} pictures are in both splits, such as {train} = {test}")
     return lines
+
+
+def rule_in_words(rule: dict) -> str:
+    """How the split was made. rule: `split_rule` of a listing or of dataset.json."""
+    if rule["rule"] == "lists":
+        return "by " + " and ".join(rule["files"].values())
+    if rule["rule"] == "seeded":
+        share, of = rule["test_share"], rule.get("of", "classes")
+        return f"{share:.0%} of the {of} for testing, drawn with split_seed={rule['seed']}"
+    return {"folders": "as the folders say", "captions": "as the captions' pickles say"}[rule["rule"]]
 
 
 def define_flags() -> None:

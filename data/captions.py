@@ -12,7 +12,6 @@ from data.readers import pickles, sandbox, t7
 from simgan_tf.system import files
 
 SPLIT_FILES = {"train": "trainvalclasses.txt", "test": "testclasses.txt"}
-JUNK_PREFIXES = ("._", ".")  # macOS resource forks and hidden files; Thumbs.db never has the expected suffix
 # Index 1 to 70 into it, 0 = no character; the hyphen stands at 37 and at 60. Source: the ICML 2016 code of Reed et al.
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789-,;.!?:'\"/\\|_@#$%^&*~`+-=<>()[]{} "
 MAX_TEXT = 2**20  # bytes of one picture's captions or of a class list
@@ -122,9 +121,9 @@ def list_paths(captions_dir: str, train_classes: str = "", test_classes: str = "
 
 
 def stems(folder: str, suffix: str) -> list[str]:
-    """Sorted names without `suffix` of the files in `folder` that end in it; hidden files and "._*" are left out."""
+    """Sorted names without `suffix` of the files in `folder` that end in it; hidden files are left out."""
     names = sorted(os.listdir(folder))
-    return [name[: -len(suffix)] for name in names if name.endswith(suffix) and not name.startswith(JUNK_PREFIXES)]
+    return [name[: -len(suffix)] for name in names if name.endswith(suffix) and name[0] != "."]
 
 
 def read_text(path: str, max_bytes: int = MAX_TEXT) -> str:

@@ -173,7 +173,7 @@ def _state(
     if "classes.txt and " in path:
         if listing:
             state = "ok" if listing.split_rule["rule"] == "lists" else "--"
-            return state, f"split {_describe_rule(listing.split_rule)}"
+            return state, f"split {build.rule_in_words(listing.split_rule)}"
         if rule.get("test_share"):
             return "--", "split drawn"
         lists = captions.list_paths(os.path.dirname(path), rule.get("train_classes", ""), rule.get("test_classes", ""))
@@ -192,14 +192,6 @@ def _state(
     except (ValueError, OSError) as error:
         return "MISSING", commands.in_words(error)
     return "ok", f"captions of {len(read.keys()):,} pictures, {read.carrier}"
-
-
-def _describe_rule(rule: dict) -> str:
-    if rule["rule"] == "lists":
-        return "by " + " and ".join(rule["files"].values())
-    if rule["rule"] == "seeded":
-        return f"drawn by split_seed={rule['seed']}, {rule['test_share']:.0%} of the classes for testing"
-    return "told by the captions"
 
 
 def _print_counts(report: Report, dataset: str, listing: Listing, classes: bool) -> None:
@@ -277,15 +269,9 @@ def _print_embeddings(report: Report, path: str, listing: Listing) -> None:
 
 def _pictures_below(folder: str) -> list[str]:
     """Every picture file in `folder`, at any depth, masks and hidden ones left out."""
-    paths = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name[0] != "." and name not in ("__MACOSX", "masks"))
-        paths += [
-            os.path.join(place, name)
-            for name in sorted(names)
-            if name.lower().endswith(PICTURE_ENDINGS) and not name.startswith(captions.JUNK_PREFIXES)
-        ]
-    return paths
+    tree = layouts.walk(folder) if os.path.isdir(folder) else ()
+    return [os.path.join(place, name) for place, names in tree for name in names
+            if os.path.basename(place) != "masks" and name.lower().endswith(PICTURE_ENDINGS)]  # fmt: skip
 
 
 def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, object], flag: str) -> list[str]:
