@@ -1,13 +1,14 @@
 """Picture and mask files as they go into records: checked, upright, RGB, cropped and made smaller on request.
 Must not know any data set's layout, records or a model."""
 
+import contextlib
 import functools
 import io
 import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,18 +118,16 @@ def read_mask(path: str, image: bytes, box: Box | None = None, stored_size: int 
     Raises: ValueError, naming the file; FileNotFoundError.
     """
     data = read_file(path)
-    try:
-        with open_picture(path, data) as mask, open_picture(path, image) as picture:
-            check_size(path, mask.size)
-            mask.load()
-            grey = mask.convert("L") if mask.mode == "1" else mask  # one bit a pixel: black and white
-            wanted = change(path, mask.size, box, stored_size)
-            stored = grey.crop(wanted[0]).resize(wanted[1], Image.Resampling.NEAREST) if wanted else grey
-            found, expected = (mask.format, grey.mode, stored.size), ("PNG", "L", picture.size)
-    except Refused as error:
-        raise ValueError(str(error)) from error
-    except BROKEN as error:
-        raise ValueError(f"{path} is not a readable mask ({reason(error)}); replace it.") from error
+    with (
+        in_words(path, data, "replace it", "mask"), open_picture(path, data) as mask,
+        open_picture(path, image) as picture,
+    ):  # fmt: skip
+        check_size(path, mask.size)
+        mask.load()
+        grey = mask.convert("L") if mask.mode == "1" else mask  # one bit a pixel: black and white
+        wanted = change(path, mask.size, box, stored_size)
+        stored = grey.crop(wanted[0]).resize(wanted[1], Image.Resampling.NEAREST) if wanted else grey
+        found, expected = (mask.format, grey.mode, stored.size), ("PNG", "L", picture.size)
     if found != expected:
         raise ValueError(f"{path} is {found}; a mask must be {expected}, as large as its picture.")
     return data if stored is mask else _encoded(stored, "PNG")
@@ -187,6 +186,19 @@ def _check_png(name: str, data: bytes) -> None:
         at, parts = end + 4, parts + 1
         if parts > MAX_CHUNKS:
             raise Refused(f"{name} is a PNG of over {MAX_CHUNKS:,} chunks; write it anew.")
+
+
+@contextlib.contextmanager
+def in_words(path: str, data: bytes, remedy: str, kind: str = "picture") -> Iterator[None]:
+    """Makes one line of what is raised over a picture: a ValueError that names it. data: its bytes."""
+    try:
+        yield
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
+    except Refused as error:
+        raise ValueError(str(error)) from error
+    except BROKEN as error:
+        raise ValueError(f"{path} is not a readable {kind} ({reason(error, data)}); {remedy}.") from error
 
 
 def reason(error: Exception, data: bytes | None = None) -> str:
@@ -259,25 +271,17 @@ def check_file(path: str, data: bytes, size: tuple[int, int]) -> None:
 
 def _checked(path: str, data: bytes, box: Box | None, stored_size: int) -> bytes:
     """The bytes of one picture after all checks, unchanged where they may be."""
-    try:
-        with open_picture(path, data) as picture:
-            check_file(path, data, picture.size)
-            unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
-            if unchanged and _tensorflow_reads(data, picture):
-                return data
-            lossy = picture.format in LOSSY
-            load(path, picture)  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
-            require_whole(picture, data)
-            flat = upright(to_rgb(path, picture), _orientation(picture))
+    with in_words(path, data, "replace it or take it out"), open_picture(path, data) as picture:
+        check_file(path, data, picture.size)
+        unchanged = _is_plain(picture, data) and change(path, picture.size, box, stored_size) is None
+        if unchanged and _tensorflow_reads(data, picture):
+            return data
+        lossy = picture.format in LOSSY
+        load(path, picture)  # Pillow turns a TIFF by itself here, and then no longer says that it was turned
+        require_whole(picture, data)
+        flat = upright(to_rgb(path, picture), _orientation(picture))
         if wanted := change(path, flat.size, box, stored_size):
             flat = flat.crop(wanted[0]).resize(wanted[1], Image.Resampling.LANCZOS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
-    except Refused as error:
-        raise ValueError(str(error)) from error
-    except BROKEN as error:
-        why = reason(error, data)
-        raise ValueError(f"{path} is not a readable picture ({why}); replace it or take it out.") from error
     return _encoded(flat, "JPEG" if lossy else "PNG")
 
 

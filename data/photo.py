@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, JpegImagePlugin
 
 from data import images
-from data.geometry import MAX_PIXELS, Refused, check_size
+from data.geometry import check_size
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")  # of what is written
 STRIP = 256  # rows that are worked on at a time
@@ -54,19 +54,11 @@ def read(source: "str | os.PathLike | Image.Image | np.ndarray") -> Photo:
         return _photo("the picture", source.copy())
     path = os.fspath(source)
     data = images.read_file(path)
-    try:
-        with images.open_picture(path, data) as picture:
-            images.check_file(path, data, picture.size)
-            photo = _photo(path, picture)
-            images.require_whole(picture, data)
-            return photo
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"{path} has over {MAX_PIXELS:,} pixels; make it smaller.") from error
-    except Refused as error:
-        raise ValueError(str(error)) from error
-    except images.BROKEN as error:
-        why = images.reason(error, data)
-        raise ValueError(f"{path} is not a readable picture ({why}); choose another one.") from error
+    with images.in_words(path, data, "choose another one"), images.open_picture(path, data) as picture:
+        images.check_file(path, data, picture.size)
+        photo = _photo(path, picture)
+        images.require_whole(picture, data)
+        return photo
 
 
 def _photo(name: str, picture: Image.Image) -> Photo:

@@ -5,7 +5,6 @@ python -m data.show --records_dir=records/cub --out=sheet.png
 
 import io
 import os
-import struct
 
 import numpy as np
 from absl import flags
@@ -69,7 +68,7 @@ def _decode(example: records.Example, cell: int) -> Image.Image:
             scale = cell / max(picture.size)
             size = tuple(max(1, round(scale * side)) for side in picture.size)
             return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError) as error:
+    except (*images.BROKEN, Image.DecompressionBombError) as error:
         raise ValueError(f"The picture of the record {example.key!r} cannot be decoded ({images.reason(error)}); build "
                          "the folder again.") from error  # fmt: skip
 
