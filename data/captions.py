@@ -58,14 +58,14 @@ def read(path: str, wanted: set[str] | None = None) -> Captions:
         raise ValueError(f"{path} is no file of captions; {kinds}, .pickle or a folder can be read.")
     if not os.path.isdir(path):
         raise FileNotFoundError(f"No captions at {path!r}; say where they are: --captions_dir.")
-    for name in (*(f"captions{ending}" for ending in (".csv", ".jsonl")), "captions.pickle"):
+    for name in ("captions.csv", "captions.jsonl", "captions.pickle"):
         if os.path.isfile(os.path.join(path, name)):
             return read(os.path.join(path, name), wanted)
     for name in ("text_c10", "text"):
         if os.path.isdir(os.path.join(path, name)):
             return read(os.path.join(path, name), wanted)
     for suffix, carrier in ((".txt", "text files"), (".t7", "t7 files")):
-        class_of = _class_files(path, suffix)
+        class_of = class_files(path, suffix)
         if class_of:
             needed = [key for key in class_of if wanted is None or key in wanted]
             paths = [os.path.join(path, class_of[key], key + suffix) for key in needed]
@@ -179,7 +179,7 @@ def decode_characters(path: str, matrix: object) -> tuple[str, ...]:
     return tuple(bytes(column).replace(b"\0", b"").decode().strip() for column in codes)
 
 
-def _class_files(path: str, suffix: str) -> dict[str, str]:
+def class_files(path: str, suffix: str) -> dict[str, str]:
     """Key -> class folder of every <class>/<key><suffix>. Raises: ValueError for a key in two folders."""
     class_of = {}
     folders = sorted(entry.name for entry in os.scandir(path) if os.path.isdir(entry) and entry.name[0] != ".")
@@ -188,7 +188,7 @@ def _class_files(path: str, suffix: str) -> dict[str, str]:
             if key in class_of:
                 raise ValueError(
                     f"{os.path.join(path, folder, key + suffix)} is there a second time, in {class_of[key]}; a "
-                    "picture has one file of captions: take one away."
+                    "picture has one such file: take one away."
                 )
             class_of[key] = folder
     return class_of
@@ -205,15 +205,21 @@ def _lines(path: str) -> tuple[str, ...]:
 
 def t7_captions(paths: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Key and captions of every .t7 file; for the sandbox."""
-    for path in tqdm.tqdm(paths, unit="file", desc="reading captions", delay=2, leave=False):
-        table = t7.load(path)
-        if not isinstance(table, dict) or b"char" not in table:
-            raise ValueError(f"{path} is no table with 'char', the captions; is this the release of Reed et al.?")
-        image, key = table.get(b"img", b""), os.path.basename(path)[: -len(".t7")]
+    for key, path, table in t7_tables(paths, "char", "captions"):
+        yield key, [text for text in decode_characters(path, table[b"char"]) if text]
+
+
+def t7_tables(paths: list[str], name: str, meaning: str) -> Iterator[tuple[str, str, dict]]:
+    """Key, path and table of every .t7 file of Reed et al.; `name` of it holds the `meaning`. For the sandbox."""
+    for path in tqdm.tqdm(paths, unit="file", desc=f"reading {meaning}", delay=2, leave=False):
+        table, key = t7.load(path), os.path.basename(path).removesuffix(".t7")
+        if not isinstance(table, dict) or name.encode() not in table:
+            raise ValueError(f"{path} is no table with {name!r}, the {meaning}; is this the release of Reed et al.?")
+        image = table.get(b"img", b"")
         stem = os.path.splitext(os.path.basename(image.decode("latin1")))[0] if isinstance(image, bytes) else "no text"
         if stem and stem != key:
             raise ValueError(f"{path} says that it belongs to the picture {stem[:200]!r}; fetch the files again.")
-        yield key, [text for text in decode_characters(path, table[b"char"]) if text]
+        yield key, path, table
 
 
 def _read_attngan(path: str, wanted: set[str] | None) -> Captions:

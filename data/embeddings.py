@@ -10,10 +10,9 @@ import tqdm
 
 from data import captions, names
 from data.listing import Listing
-from data.readers import arrays, pickles, sandbox, t7
+from data.readers import arrays, pickles, sandbox
 
 STACKGAN_FILE = "char-CNN-RNN-embeddings.pickle"
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png")  # cut from the names in filenames.pickle and in key lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +44,11 @@ def read(path: str, name: str = "") -> Embeddings:
     """
     texts = {}
     if os.path.isdir(path):
-        class_files = _t7_files(path)
+        class_of = captions.class_files(path, ".t7")
         if any(os.path.exists(os.path.join(path, split, STACKGAN_FILE)) for split in captions.SPLIT_FILES):
             rows, source, implied = _read_stackgan(path), "StackGAN pickles", "char-CNN-RNN"
-        elif class_files:
-            items = list(sandbox.read(t7_rows, class_files))
+        elif class_of:
+            items = list(sandbox.read(t7_rows, [os.path.join(path, class_of[key], f"{key}.t7") for key in class_of]))
             rows, texts = _by_key(path, items), {key: tuple(texts) for key, _, texts in items if texts}
             source, implied = "t7 files", "char-CNN-RNN"
         else:
@@ -196,22 +195,9 @@ def stackgan(path: str, keys: list[str], key_source: str) -> Iterator[tuple[str,
     return _rows(path, keys, values, key_source)
 
 
-def _t7_files(folder: str) -> list[str]:
-    """Every <class>/<picture>.t7, sorted; hidden files and folders are left out."""
-    classes = sorted(entry.path for entry in os.scandir(folder) if os.path.isdir(entry) and entry.name[0] != ".")
-    return [os.path.join(one, stem + ".t7") for one in classes for stem in captions.stems(one, ".t7")]
-
-
 def t7_rows(paths: list[str]) -> Iterator[tuple[str, np.ndarray, list[str]]]:
     """Key, vectors and captions (none = not there) of every .t7 file; for the sandbox."""
-    for path in tqdm.tqdm(paths, unit="file", desc="reading embeddings", delay=2, leave=False):
-        table, key = t7.load(path), _stem(path)
-        if not isinstance(table, dict) or b"txt" not in table:
-            raise ValueError(f"{path} is not a table with 'txt', the embeddings; give the folder of the ICML release.")
-        image = table.get(b"img", b"")
-        image = image.decode("latin1") if isinstance(image, bytes) else "no text"
-        if image and _stem(image) != key:
-            raise ValueError(f"{path} says that it belongs to the picture {image[:200]!r}; fetch the files again.")
+    for key, path, table in captions.t7_tables(paths, "txt", "embeddings"):
         texts = captions.decode_characters(path, table[b"char"]) if b"char" in table else []
         yield key, _matrix(path, key, table[b"txt"]), list(texts)
 
@@ -264,4 +250,4 @@ def _stem(path: str) -> str:
 
 
 def _without_ending(name: str) -> str:
-    return next((name[: -len(end)] for end in PICTURE_ENDINGS if name.lower().endswith(end)), name)
+    return next((name[: -len(end)] for end in names.PICTURE_ENDINGS if name.lower().endswith(end)), name)

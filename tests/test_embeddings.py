@@ -176,17 +176,18 @@ def test_a_pickle_that_would_run_something_is_not_run(tmp_path):
 
 
 def test_mixed_up_t7_files_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"Auk_0001_7\.t7 .* picture '008\.Auk/Auk_0009_9\.jpg'"):
+    with pytest.raises(ValueError, match=r"Auk_0001_7\.t7 .* picture 'Auk_0009_9'"):
         embeddings.read(write_t7(tmp_path / "a", img=b"008.Auk/Auk_0009_9.jpg"))
     with pytest.raises(ValueError, match=r"'Auk_0001_7' are float32 \[2, 3, 1\]"):
         embeddings.read(write_t7(tmp_path / "b", txt=vectors("Jay_0005_1")[..., None]))
     folder = tmp_path / "c"
     write_t7(folder)
     (folder / "021.Wren" / "Auk_0001_7.t7").write_bytes((folder / "008.Auk" / "Auk_0001_7.t7").read_bytes())
-    with pytest.raises(ValueError, match=r"has the key 'Auk_0001_7' twice"):
+    with pytest.raises(ValueError, match=r"021\.Wren/Auk_0001_7\.t7 is there a second time, in 008\.Auk"):
         embeddings.read(str(folder))
+    (folder / "021.Wren" / "Auk_0001_7.t7").unlink()
     (folder / "008.Auk" / "Auk_0001_7.t7").write_bytes(t7_table(img=b"x"))
-    with pytest.raises(ValueError, match=r"Auk_0001_7\.t7 is not a table with 'txt'"):
+    with pytest.raises(ValueError, match=r"Auk_0001_7\.t7 is no table with 'txt'"):
         embeddings.read(str(folder))
 
 
