@@ -145,6 +145,13 @@ def build(
             yield example
             bar.update()
 
+    def write_shard(folder: str, split: str, shard: int, bar: tqdm.tqdm) -> records.Written | None:
+        before = len(damaged)
+        written = records.write_shard(folder, split, shard, shards, functools.partial(loaded, split, bar))
+        if len(damaged) > before:  # else a build that goes on would take the shard for whole
+            os.unlink(records.shard_path(folder, split, shard, shards))
+        return written
+
     def progress(total: int) -> tqdm.tqdm:
         return tqdm.tqdm(total=total, unit="image", desc="checking and writing", delay=1)
 
@@ -160,12 +167,7 @@ def build(
         files.write_text(os.path.join(parts, SOURCE), json.dumps(source))
         mine = [(split, shard) for split, shard in every if shard % part[1] == part[0] - 1]
         with progress(sum(len(listing.splits[split][shard::shards]) for split, shard in mine)) as bar:
-            written = []
-            for split, shard in mine:
-                before, examples = len(damaged), functools.partial(loaded, split, bar)
-                written.append(records.write_shard(parts, split, shard, shards, examples) is not None)
-                if len(damaged) > before:
-                    os.unlink(records.shard_path(parts, split, shard, shards))
+            written = [write_shard(parts, split, shard, bar) is not None for split, shard in mine]
         if damaged:
             raise ValueError(verdict(listing, damaged, skip_missing, skip_damaged))
         there = sum(os.path.exists(records.shard_path(parts, *name, shards)) for name in every)
@@ -190,11 +192,8 @@ def build(
         splits, keys, written = {}, {}, {split: {} for split in listing.splits}
         with progress(total) as bar:
             for split, shard in [] if skip_damaged else every:
-                before, examples = len(damaged), functools.partial(loaded, split, bar)
-                written[split][shard] = records.write_shard(unfinished, split, shard, shards, examples)
-                if len(damaged) > before:  # else a build that goes on would take the shard for whole
-                    os.unlink(records.shard_path(unfinished, split, shard, shards))
-            if not skip_damaged and (why_not := verdict(listing, damaged, skip_missing, skip_damaged)):
+                written[split][shard] = write_shard(unfinished, split, shard, bar)
+            if why_not := verdict(listing, damaged, skip_missing, skip_damaged):
                 raise ValueError(why_not)
             for split in listing.splits:
                 keys[split] = {}
@@ -206,8 +205,6 @@ def build(
                     functools.partial(_note, keys[split]),
                     written.pop(split),
                 )
-        if why_not := verdict(listing, damaged, skip_missing, skip_damaged):
-            raise ValueError(why_not)
         os.unlink(os.path.join(unfinished, SOURCE))
         if not all(of_split["images"] for of_split in splits.values()):
             raise ValueError(f"No picture of a split can be used. {refusal({DAMAGED: damaged}, total, 'Mend some.')}")
