@@ -12,7 +12,6 @@ from PIL import Image, JpegImagePlugin
 from data import images
 from data.geometry import check_size
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")  # of what is written
 STRIP = 256  # rows that are worked on at a time
 OTHERWISE = {"quality": 95, "subsampling": 0}  # of a JPEG whose source was none
 
@@ -109,7 +108,8 @@ def _on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def encode(photo: Photo, pixels: np.ndarray, ending: str) -> bytes:
     """File of `pixels` [H, W, 3] uint8, the photograph edited, with the photograph's profile and transparency.
 
-    ending: of ENDINGS. A JPEG is as coarse as the photograph's, or of quality 95; transparent parts are white in it.
+    ending: .jpg, .jpeg, .png, .webp. A JPEG is as coarse as the photograph's, or of quality 95, and white where that is
+    transparent.
     """
     buffer = io.BytesIO()
     profile = {"icc_profile": photo.icc_profile} if photo.icc_profile else {}

@@ -78,7 +78,7 @@ def pack(
         save({part: editor.method.variables()[part]}, folder)
         if for_training:
             others = checkpoints.training_parts(methods.build(editor.config, editor.text_encoder, 1))
-            checkpoints.restore_step(run_dir, others, editor.step)
+            checkpoints.restore_parts(run_dir, others, editor.step)
             save(others, os.path.join(folder, checkpoints.TRAINING))
         facts = {**portable(facts), "text_encoder": encoders.load(inner).fingerprint}
         configs.save(config, folder, **facts)

@@ -190,22 +190,18 @@ def restore(run_dir: str, parts: Parts) -> int | None:
     return _newest_whole(run_dir, parts, existing, others_allowed=False) if existing else None
 
 
-def restore_parts(run_dir: str, parts: Parts) -> int:
-    """As `restore`, of these parts alone, such as the generator's; a missing checkpoint raises FileNotFoundError."""
-    latest_checkpoint(run_dir)
-    return _newest_whole(run_dir, parts, steps(run_dir), others_allowed=True)
+def restore_parts(run_dir: str, parts: Parts, step: int | None = None) -> int:
+    """As `restore`, of these parts alone, such as the generator's; of `step`, where given, and no other.
 
-
-def restore_step(run_dir: str, parts: Parts, step: int) -> int:
-    """As `restore_parts`, from the checkpoint of `step` and no other; returns `step`.
-
-    Raises: FileNotFoundError where there is none of that step, naming those that there are; ValueError where it is
-    damaged or one of other networks.
+    Raises: FileNotFoundError where there is no such checkpoint; ValueError as `restore`.
     """
+    latest_checkpoint(run_dir)
     existing = steps(run_dir)
+    if step is None:
+        return _newest_whole(run_dir, parts, existing, others_allowed=True)
     if step not in existing:
         raise FileNotFoundError(
-            f"{run_dir!r} has no checkpoint of step {step}; it has those of {', '.join(map(str, existing)) or 'none'}."
+            f"{run_dir!r} has no checkpoint of step {step}; it has those of {', '.join(map(str, existing))}."
         )
     try:
         _fill(path_of(run_dir, step), parts, others_allowed=True)

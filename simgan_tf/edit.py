@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from simgan_tf.text.encoders import TextEncoder
 
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")  # of an edited photograph
 MEANT = {"flowers": "flowers256"}  # by a name without a size: the best
 PRETRAINED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pretrained")
 
@@ -126,10 +125,7 @@ class Editor:
             self.method = methods.build(self.config, self.text_encoder)
         self.keeps_picture: bool = getattr(self.method, "keeps_picture", True)
         parts = {self.method.part: self.method.variables()[self.method.part]}
-        if step is None:
-            self.step = checkpoints.restore_parts(run_dir, parts)
-        else:
-            self.step = checkpoints.restore_step(run_dir, parts, step)
+        self.step = checkpoints.restore_parts(run_dir, parts, step)
 
     def __call__(
         self,
@@ -305,8 +301,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "out",
         None,
-        f"Edited photograph to write ({', '.join(ENDINGS)}); with --to_text also one moving picture (.webp, .gif). A "
-        "name without such an ending is a folder, for several photographs or sentences.",
+        "Edited photograph to write (.jpg, .jpeg, .png, .webp); with --to_text also one moving picture (.webp, .gif). "
+        "A name without such an ending is a folder, for several photographs or sentences.",
         required=True,
     )
     flags.DEFINE_integer(

@@ -76,8 +76,9 @@ def peak_bytes(graph: tf.Graph) -> int:
     return most
 
 
-def matrix_peak(dtype: tf.DType, size: int = 2048) -> float:
+def matrix_peak(dtype: tf.DType) -> float:
     """Multiply-adds a second of a square matrix product, the best of five."""
+    size = 2048
     matrix = tf.cast(tf.random.stateless_normal([size, size], [0, 0]), dtype)
     product = tf.function(tf.matmul, autograph=False)
     seconds = []

@@ -58,7 +58,7 @@ class Job:
 
 
 def sentences(texts: Sequence[str], path: str | None) -> tuple[str, ...]:
-    """The sentences of --text and of the lines of a file. Raises: ValueError for none; OSError, UnicodeDecodeError."""
+    """The sentences of --text and of the lines of a file. Raises: ValueError for none, or another file; OSError."""
     lines: list[str] = list(texts)
     if path is not None:
         text = files.read_text(path, MAX_TEXTS, "give a file in UTF-8 with one sentence a line.")

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pkgutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -22,12 +23,9 @@ if TYPE_CHECKING:
 
 def require_names(records_dir: str, run_dir: str, text_encoder: str = "", init_from: str = "") -> None:
     """Raises: FileNotFoundError or ValueError for a folder that is missing or no run, in well under a second."""
-    path = os.path.join(records_dir, "dataset.json")
-    if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"no dataset.json in --records_dir={records_dir}: build it, python -m data.build --dataset=demo "
-            f"--raw_dir=raw --out_dir={records_dir}"
-        )
+    from data import records
+
+    records.read_info(records_dir)
     if text_encoder and not os.path.exists(text_encoder):
         raise FileNotFoundError(
             f"no --text_encoder={text_encoder}: give a run directory with text_encoder/, or a released .npz or .t7"
@@ -60,7 +58,9 @@ def train(
     Raises: ValueError, FileNotFoundError, OSError in one line, before anything is written.
     """
     require_names(records_dir, run_dir, text_encoder, init_from)
-    replicas = commands.start_tensorflow(lambda: _replicas("none" if dry_run else strategy))
+    replicas = commands.start_tensorflow(
+        lambda: pkgutil.resolve_name("simgan_tf.strategy:choose")("none" if dry_run else strategy)
+    )
     replicas.require_shares(config.batch_size, config.xla)
     config = with_precision(config, run_dir)
     import keras
@@ -216,9 +216,3 @@ def with_precision(config: Base, run_dir: str) -> Base:
     if config.precision == "auto" and os.path.exists(os.path.join(run_dir, "config.json")):
         return dataclasses.replace(config, precision=configs.load(run_dir)[0].precision)
     return dataclasses.replace(config, precision=strategy.precision(config.precision))
-
-
-def _replicas(name: str) -> Any:
-    from simgan_tf import strategy
-
-    return strategy.choose(name)

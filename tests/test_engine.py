@@ -356,7 +356,7 @@ def test_records_that_vanish_do_not_stop_a_training(path, tmp_path):
     for _ in range(2 * len(split) // 4):  # two epochs
         assert next(first)["image"].shape == (4, 16, 16, 3)
     said = refused(*resume(tmp_path, tmp_path / "run"))
-    assert "no dataset.json in --records_dir=" in said and not (tmp_path / "run").exists()
+    assert "No dataset.json in records_dir=" in said and not (tmp_path / "run").exists()
 
 
 # ----------------------------------------------------------------------------------------------------------- precision

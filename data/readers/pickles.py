@@ -175,11 +175,6 @@ def _encode(text: object, codec: object) -> bytes:
     return text.encode("latin1")
 
 
-def _no_bytes() -> bytes:
-    """How Python 3 writes b"" in the protocols 0 to 2."""
-    return b""
-
-
 def _ordered_dict(pairs: object = ()) -> dict:
     if type(pairs) not in (list, tuple):
         raise ValueError("an OrderedDict is made of something else than pairs")
@@ -191,7 +186,7 @@ MAKERS = {  # (module, name) as the file has them
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Maker(_make_dtype),
     ("_codecs", "encode"): _Maker(_encode),
-    ("__builtin__", "bytes"): _Maker(_no_bytes),
+    ("__builtin__", "bytes"): _Maker(lambda: b""),  # how Python 3 writes that in the protocols 0 to 2
     ("collections", "OrderedDict"): _Maker(_ordered_dict),
 }
 for _core in ("core", "_core"):  # before and since numpy 2

@@ -64,17 +64,12 @@ def define_flags(arguments: Sequence[str] | None = None, **to: flags.FlagValues)
         described = f"{field.metadata['help']}. Default: {field.default!r}, or the preset's."
         if field.metadata["choices"]:
             flags.DEFINE_enum(field.name, None, field.metadata["choices"], described, **to)
-        elif field.type in (bool, "bool"):
-            flags.DEFINE_boolean(field.name, None, described, **to)
-        elif field.type in (int, "int"):
-            flags.DEFINE_integer(field.name, None, described, **to)
-        elif field.type in (float, "float"):
-            flags.DEFINE_float(field.name, None, described, **to)
         elif typing.get_origin(field.type) is tuple:
             described = f"{field.metadata['help']}; repeat the flag for several."
             flags.DEFINE_multi_string(field.name, None, described, **to)
         else:
-            flags.DEFINE_string(field.name, None, described, **to)
+            kinds = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+            kinds.get(field.type, flags.DEFINE_string)(field.name, None, described, **to)
 
 
 def _preset_of(arguments: Sequence[str]) -> str:

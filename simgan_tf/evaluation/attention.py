@@ -63,7 +63,7 @@ def judge(editor: Any, run_dir: str) -> Any:
                 f"{run_dir} holds no {name}: it was packed to edit alone. Give the run directory that it was packed "
                 "from, or pack that again with --for_training."
             )
-        checkpoints.restore_step(held[name], {name: variables}, editor.step)
+        checkpoints.restore_parts(held[name], {name: variables}, editor.step)
     return method
 
 

@@ -82,7 +82,7 @@ def as_typed(text: str) -> str:
     A text says `python -m simgan_tf.edit` or `python run_train.py`, which is right in a checkout. Where the package is
     installed they become the console commands, simgan-edit and simgan-train: these work in every folder.
     """
-    if os.path.isfile(os.path.join(HOME, "pyproject.toml")) and not _program().startswith("simgan-"):
+    if os.path.isfile(os.path.join(HOME, "pyproject.toml")) and not os.path.basename(sys.argv[0]).startswith("simgan-"):
         return text
     for entry in metadata.entry_points(group="console_scripts"):
         if entry.name.startswith("simgan-"):
@@ -166,10 +166,6 @@ def _check_flagfiles(argv: list[str]) -> None:
             text = files.read_text(path, MAX_FLAGFILE, "give a file with one flag a line")
             if re.search(r"^\s*--?flagfile", text, re.MULTILINE):
                 raise ValueError(f"--flagfile={path} names another one; write its flags into this file")
-
-
-def _program() -> str:
-    return os.path.splitext(os.path.basename(sys.argv[0]))[0]
 
 
 def in_words(error: Exception) -> str:

@@ -65,11 +65,6 @@ class Dictionary(tokens.WordIds):
         ends = tf.fill([tf.shape(strings)[0], 1], self.END)
         return tf.concat([ids, ends], axis=1).to_tensor(self.PAD, shape=[None, length])
 
-    @classmethod
-    def file_table(cls, path: str) -> tf.lookup.StaticHashTable:
-        """Lookup word -> id int64 that reads a file of `save`; a SavedModel carries the file as an asset."""
-        return tokens.build_table(path, cls.UNKNOWN)
-
     def check(self, text: str) -> None:
         """Raises: ValueError for a text without a word, or without a known one."""
         words = self.split(text)

@@ -26,14 +26,6 @@ def graph_words(strings: tf.Tensor) -> tf.RaggedTensor:
     return tf.strings.split(spaced)
 
 
-def build_table(path: str, unknown: int = UNKNOWN) -> tf.lookup.StaticHashTable:
-    """Lookup word -> id int64 that reads a vocabulary file; a SavedModel carries the file as an asset."""
-    initializer = tf.lookup.TextFileInitializer(
-        path, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
-    )
-    return tf.lookup.StaticHashTable(initializer, default_value=unknown)
-
-
 class Phi:
     """A text encoder: sentences -> ids -> vectors. vse.TextEncoder, kiros.Kiros and char_cnn_rnn.CharCnnRnn are such.
 
@@ -116,6 +108,14 @@ class WordIds:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
+    @classmethod
+    def file_table(cls, path: str) -> tf.lookup.StaticHashTable:
+        """Lookup word -> id int64 that reads a file of `save`; a SavedModel carries the file as an asset."""
+        initializer = tf.lookup.TextFileInitializer(
+            path, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+        )
+        return tf.lookup.StaticHashTable(initializer, default_value=cls.UNKNOWN)
+
     def unknown_words(self, text: str) -> list[str]:
         """Words of `text` without an id of their own, each once, in order."""
         return list(dict.fromkeys(word for word in self.split(text) if word not in self._ids))
@@ -124,7 +124,7 @@ class WordIds:
 class Vocabulary(WordIds):
     """The known words and their ids: 0 "<pad>", 1 "<unk>", then `words` from 2 on."""
 
-    SPECIAL = ("<pad>", "<unk>")  # the brackets keep them from ever being a word of a sentence
+    UNKNOWN, SPECIAL = UNKNOWN, ("<pad>", "<unk>")  # the brackets keep them from ever being a word of a sentence
     split = staticmethod(word_list)
     contract = {  # what a client without this code must know, beside `length` and the vocabulary file
         "tokenisation": "words",
@@ -177,8 +177,6 @@ class Vocabulary(WordIds):
         found = graph_words(strings)
         ids = found.with_flat_values(tf.cast(table.lookup(found.flat_values), tf.int32))
         return ids.to_tensor(PAD, shape=[None, length])  # pads and truncates
-
-    file_table = staticmethod(build_table)
 
     def check(self, text: str) -> None:
         """Refuses a text of which nothing would reach the model.

@@ -1,5 +1,6 @@
 """phi, the sentence encoder, with the image tower, the loss and the measure it is trained by."""
 
+import math
 import os
 
 import keras
@@ -254,10 +255,7 @@ def chance(images: int, sentences_per_image: int) -> dict[str, dict[str, float]]
     n, k = images, sentences_per_image
 
     def beyond(items: int, own: int, place: int) -> float:
-        probability = 1.0
-        for i in range(own):
-            probability *= max(items - place - i, 0) / (items - i)
-        return probability
+        return math.comb(max(items - place, 0), own) / math.comb(items, own)
 
     def expected(items: int, own: int) -> dict[str, float]:
         recalls = {f"recall_at_{r}": 1.0 - beyond(items, own, r) for r in (1, 5, 10)}
