@@ -155,7 +155,7 @@ def build(
     def progress(total: int) -> tqdm.tqdm:
         return tqdm.tqdm(total=total, unit="image", desc="checking and writing", delay=1)
 
-    total, parts = sum(len(entries) for entries in listing.splits.values()), f"{out_dir}.parts"
+    total, parts = len(listing.entries), f"{out_dir}.parts"
     every = [(split, shard) for split in listing.splits for shard in range(shards)]
     if os.path.isdir(parts) and not _is_of(source, parts):
         raise ValueError(
@@ -250,7 +250,7 @@ def verdict(listing: Listing, damaged: list[str], skip_missing: bool, skip_damag
     skipped = {NO_PICTURE, NO_CAPTIONS, NO_SPLIT} if skip_missing else set()
     reasons = {} if skip_damaged else {**listing.reasons, DAMAGED: damaged}
     left = {reason: lines for reason, lines in reasons.items() if lines and reason not in skipped}
-    count = sum(map(len, listing.splits.values())) + len(listing.missing) - len(listing.reasons.get(BROKEN, ()))
+    count = len(listing.entries) + len(listing.missing) - len(listing.reasons.get(BROKEN, ()))
     return refusal(left, count) if left else ""
 
 
@@ -284,7 +284,7 @@ def _note(keys: dict[tuple, str], example: records.Example) -> None:
 
 
 def _require_boxes(listing: Listing, raw_dir: str, crop: str) -> None:
-    without = [entry.key for entries in listing.splits.values() for entry in entries if entry.box is None]
+    without = [entry.key for entry in listing.entries if entry.box is None]
     if without:
         raise ValueError(
             f"crop={crop!r} needs CUB_200_2011/bounding_boxes.txt in {raw_dir!r}; {len(without):,} pictures have no "
@@ -301,7 +301,7 @@ def _clip_boxes(listing: Listing, frames: bool = False) -> tuple[Listing, int]:
     were drawn on other pictures than these.
     """
     clipped, astray, splits = 0, [], {}
-    total = sum(len(entries) for entries in listing.splits.values())
+    total = len(listing.entries)
     with tqdm.tqdm(total=total, unit="image", desc="checking boxes", delay=2, leave=False) as bar:
         for split, entries in listing.splits.items():
             splits[split] = []

@@ -84,7 +84,7 @@ def check_raw(
     _print_counts(report, dataset, listing, classes)
     _print_captions(report, listing)
     commands.start_tensorflow()  # only now: mistakes in the tree are reported without waiting for it
-    entries = [entry for of_split in listing.splits.values() for entry in of_split]
+    entries = listing.entries
     report.title("Pictures")
     boxes = [None if crop == "none" else entry.box for entry in entries]
     if crop != "none" and None in boxes:
@@ -216,7 +216,7 @@ def _print_counts(report: Report, dataset: str, listing: Listing, classes: bool)
 
 
 def _print_captions(report: Report, listing: Listing) -> None:
-    entries = [entry for of_split in listing.splits.values() for entry in of_split]
+    entries = listing.entries
     counts = Counter(len(entry.captions) for entry in entries)
     report.title("Captions")
     report.line("captions a picture: " + ", ".join(f"{n} ({counts[n]:,} pictures)" for n in sorted(counts)))

@@ -87,10 +87,9 @@ def read(path: str, name: str = "") -> Embeddings:
 
 def by_picture(embeddings: Embeddings, listing: Listing) -> Embeddings:
     """The same with the keys of the listing, where theirs are its pictures' bare names, or paths with other folders."""
-    entries = [entry for of_split in listing.splits.values() for entry in of_split]
-    if all(entry.key in embeddings.rows for entry in entries):
+    if all(entry.key in embeddings.rows for entry in listing.entries):
         return embeddings
-    one, _ = names.Names({entry.key: entry.image_path for entry in entries}).match(embeddings.rows)
+    one, _ = names.Names({entry.key: entry.image_path for entry in listing.entries}).match(embeddings.rows)
     if len(set(one.values())) < len(one):
         return embeddings
     rows = {one.get(name, name): row for name, row in embeddings.rows.items()}
@@ -106,7 +105,7 @@ def check(embeddings: Embeddings, listing: Listing) -> int:
 
     Raises: ValueError naming the picture.
     """
-    entries = [entry for of_split in listing.splits.values() for entry in of_split]
+    entries = listing.entries
     lacking = [entry.key for entry in entries if entry.key not in embeddings.rows]
     if lacking:
         other = next(iter(sorted(embeddings.rows.keys() - {entry.key for entry in entries})), None)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from data import captions, texts
 from data.geometry import Box
 
-SPLITS = ("train", "test")
 NO_PICTURE, NO_CAPTIONS, NO_SPLIT = "without a picture", "without captions", "in neither split"  # why left out
 BROKEN, DAMAGED = "with broken captions", "damaged"
 SHOWN = 10  # of what is wrong, of each kind
@@ -41,6 +40,11 @@ class Listing:
     captioned: dict[str, int]  # pictures with captions per split, whether they are on disk or not
     reasons: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # the lines of `missing` by reason
     remarks: list[str] = dataclasses.field(default_factory=list)  # how the folders were understood, for people
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Those of all splits."""
+        return [entry for entries in self.splits.values() for entry in entries]
 
 
 def join(
@@ -97,7 +101,7 @@ def join(
         split_of, split_rule = rule_of(units, caption_set, captions_dir, **rule)
         if all(not entry.class_id for entry in complete.values()) and split_rule["rule"] == "seeded":
             split_rule["of"] = "pictures"
-        splits = {split: [] for split in SPLITS}
+        splits = {split: [] for split in captions.SPLIT_FILES}
         for entry in complete.values():
             split = split_of(entry.key, entry.class_name or entry.key)
             if split:
@@ -120,7 +124,7 @@ def join(
         [line for lines in reasons.values() for line in lines],
         split_rule,
         caption_set.carrier,
-        {split: counts[split] for split in SPLITS},
+        {split: counts[split] for split in captions.SPLIT_FILES},
         reasons,
     )
 
@@ -219,9 +223,9 @@ def _archive_splits(captions_dir: str) -> dict[str, str]:
     """Key -> split from train/ and test/filenames.pickle in captions_dir or above it; {} where they are not there."""
     folder = captions_dir if os.path.isdir(captions_dir) else os.path.dirname(captions_dir)
     for place in (folder, os.path.dirname(os.path.abspath(folder))):
-        if all(os.path.isfile(os.path.join(place, split, "filenames.pickle")) for split in SPLITS):
+        if all(os.path.isfile(os.path.join(place, split, "filenames.pickle")) for split in captions.SPLIT_FILES):
             names = captions.read_names(place)
-            return {name.rsplit("/", 1)[-1]: split for split in SPLITS for name in names[split]}
+            return {name.rsplit("/", 1)[-1]: split for split in captions.SPLIT_FILES for name in names[split]}
     return {}
 
 

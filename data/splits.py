@@ -124,13 +124,7 @@ def load_split(records_dir: str, split: str) -> Split:
 
 
 def _split_of(places: Places, rows: np.ndarray) -> Split:
-    column = {name: Column(places, name, rows) for name in ("key", "image", "mask", "colour", "captions")}
-    return Split(
-        keys=column["key"],
-        images=column["image"],
-        masks=column["mask"],
-        colours=column["colour"],
-        class_ids=places.table["class_id"][rows].astype(np.int32),
-        captions=column["captions"],
-        embeddings=Vectors(places, rows) if places.dim else None,
-    )
+    fields = ("key", "image", "mask", "colour", "captions")
+    keys, images, masks, colours, captions = (Column(places, field, rows) for field in fields)
+    class_ids = places.table["class_id"][rows].astype(np.int32)
+    return Split(keys, images, masks, colours, class_ids, captions, Vectors(places, rows) if places.dim else None)

@@ -31,10 +31,10 @@ class TrainedEncoder(keras.layers.Layer):
         self.conv2 = Normed(conv(2 * width, 4, stride=2))
         self.conv3 = Normed(conv(4 * width, 4, stride=2))
 
-    def call(self, image: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
+    def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = tf.nn.relu(self.conv1(image))
-        x = tf.nn.relu(self.conv2(x, training=training, updates=updates))
-        return tf.nn.relu(self.conv3(x, training=training, updates=updates))
+        x = tf.nn.relu(self.conv2(x, training=training))
+        return tf.nn.relu(self.conv3(x, training=training))
 
 
 class VGGEncoder(keras.layers.Layer):
@@ -50,7 +50,7 @@ class VGGEncoder(keras.layers.Layer):
         for name, width in VGG_CONVOLUTIONS.items():
             setattr(self, name, keras.layers.Conv2D(width, 3, padding="same"))
 
-    def call(self, image: tf.Tensor, training: bool = False, updates: int = 1) -> tf.Tensor:
+    def call(self, image: tf.Tensor, training: bool = False) -> tf.Tensor:
         x = 127.5 * (image[..., ::-1] + 1.0) - tf.constant(VGG_MEANS, image.dtype)
         for name in VGG_CONVOLUTIONS:
             x = tf.nn.relu(getattr(self, name)(x))
@@ -103,22 +103,21 @@ class Generator(keras.Model):
         self.to_image = conv(3, 3, bias=True)
 
     def call(
-        self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, training: bool = False, updates: int = 1
+        self, image: tf.Tensor, embedding: tf.Tensor, noise: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
         """Edited image [B, H, W, 3] float32 in [-1, 1], and the code's mean and log sigma, both [B, Z] float32.
 
         image: [B, H, W, 3] float32 in [-1, 1]. embedding: [B, D] float32, phi(t). noise: [B, Z] float32, epsilon of
-        c = mean + sigma * epsilon. updates: how often batch statistics enter the moving ones.
+        c = mean + sigma * epsilon.
         """
-        how = {"training": training, "updates": updates}
-        x = self.encoder(image, **how)  # [B, H/4, W/4, 4c], of encoder A 512
+        x = self.encoder(image, training=training)  # [B, H/4, W/4, 4c], of encoder A 512
         mean, log_sigma = self.augment(embedding)
         x = join(x, mean + tf.exp(log_sigma) * tf.cast(noise, mean.dtype))
-        x = self.fuse(x, **how)  # [B, H/4, W/4, 4c]
+        x = self.fuse(x, training=training)  # [B, H/4, W/4, 4c]
         for i in range(self.config.units):
-            x = getattr(self, f"unit{i}")(x, **how)
-        x = tf.nn.relu(self.up1(x, **how))  # [B, H/2, W/2, 2c]
-        x = tf.nn.relu(self.up2(x, **how))  # [B, H, W, c]
+            x = getattr(self, f"unit{i}")(x, training=training)
+        x = tf.nn.relu(self.up1(x, training=training))  # [B, H/2, W/2, 2c]
+        x = tf.nn.relu(self.up2(x, training=training))  # [B, H, W, c]
         return tf.tanh(tf.cast(self.to_image(x), tf.float32)), mean, log_sigma
 
 

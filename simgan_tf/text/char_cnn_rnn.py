@@ -109,14 +109,7 @@ class CharCnnRnn(tokens_lib.Phi):
 
     def save(self, directory: str) -> None:
         """Writes encoder.json and weights.npz, which are all that `load` needs."""
-        facts = {
-            "kind": self.kind,
-            "name": self.name,
-            "recurrence": self.recurrence,
-            "dim": self.dim,
-            "length": self.length,
-            "phi_scale": self.phi_scale,
-        }
+        facts = {key: getattr(self, key) for key in ("kind", "name", "recurrence", "dim", "length", "phi_scale")}
         stored.write(directory, facts, {key: variable.numpy() for key, variable in self._weights.items()})
 
     @classmethod

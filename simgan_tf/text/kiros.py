@@ -118,15 +118,8 @@ class Kiros(tokens_lib.Phi):
 
     def save(self, directory: str) -> None:
         """Writes encoder.json, vocabulary.txt and weights.npz (arrays as released), which are all that `load` needs."""
-        facts = {
-            "kind": self.kind,
-            "name": self.name,
-            "architecture": self.architecture,
-            "dim": self.dim,
-            "length": self.length,
-            "phi_scale": self.phi_scale,
-            "vocabulary_size": len(self.vocabulary),
-        }
+        names = ("kind", "name", "architecture", "dim", "length", "phi_scale")
+        facts = {name: getattr(self, name) for name in names} | {"vocabulary_size": len(self.vocabulary)}
         stored.write(directory, facts, self.released(), self.vocabulary)
 
     @classmethod

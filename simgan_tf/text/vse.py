@@ -115,18 +115,9 @@ class TextEncoder(tokens_lib.Phi):
 
         The folder appears complete or not at all; one that was there is replaced as a whole.
         """
-        facts = {
-            "kind": self.kind,
-            "name": self.name,
-            "architecture": self.architecture,
-            "dim": self.dim,
-            "word_dim": self.word_dim,
-            "length": self.length,
-            "phi_scale": self.phi_scale,
-            "vocabulary_size": len(self.vocabulary),
-            "colours": self.colours,
-            "training": self.training,
-        }
+        names = ("kind", "name", "architecture", "dim", "word_dim", "length", "phi_scale")
+        facts = {name: getattr(self, name) for name in names}
+        facts |= {"vocabulary_size": len(self.vocabulary), "colours": self.colours, "training": self.training}
         names = WEIGHTS[self.architecture]
         weights = {name: variable.numpy() for name, variable in zip(names, self.variables, strict=True)}
         stored.write(directory, facts, weights, self.vocabulary)
