@@ -187,14 +187,14 @@ class Editor:
             from simgan_tf.system import pictures
 
             small = central_square(small_picture(seen, self.config.image_size))
-            edited = self._edit(small, [embedding], noise[None])[0]
+            edited = self.edit_square(small, [embedding], noise[None])[0]
             return pictures.to_pixels(small + strength * (edited - small))
         if box is not None:
             x, y, width, height = carry.require_box(seen, box)
             seen = seen[y : y + height, x : x + width]
         size = self.config.image_size
         small = small_picture(seen, size)
-        edited = carry.in_squares(small, size, lambda square: self._edit(square, [embedding], noise[None])[0])
+        edited = carry.in_squares(small, size, lambda square: self.edit_square(square, [embedding], noise[None])[0])
         result = carry.carry(seen, small, edited, strength)
         if box is not None:
             result = carry.put_back(source.seen, result, box)
@@ -224,7 +224,7 @@ class Editor:
         The first with the mean code (epsilon = 0), the others with epsilon drawn from `seed`.
         Source: one-to-many generation, Sec. 2.3 and 3.4.
         """
-        return self._edit(image, [self.embed(text)] * samples, self.noise(samples, seed))
+        return self.edit_square(image, [self.embed(text)] * samples, self.noise(samples, seed))
 
     def interpolate(self, image: "np.ndarray", text: str, to_text: str, steps: int, seed: int = 0) -> "np.ndarray":
         """[steps, S, S, 3]: phi mixed linearly from `text` (first) to `to_text` (last) with one fixed epsilon.
@@ -237,7 +237,7 @@ class Editor:
         start, end = self.embed(text), self.embed(to_text)
         share = np.linspace(0.0, 1.0, steps, dtype=np.float32)[:, None]
         noise = self.noise(2, seed)[1 if seed else 0]
-        return self._edit(image, (1 - share) * start + share * end, np.tile(noise, (steps, 1)))
+        return self.edit_square(image, (1 - share) * start + share * end, np.tile(noise, (steps, 1)))
 
     def draw_noise(self, count: int, seed: "Sequence[int]") -> "np.ndarray":
         """epsilon [count, Z] float32; a pure function of `seed`, two integers."""
@@ -253,7 +253,8 @@ class Editor:
         noise[:1] = np.float32(0)
         return noise
 
-    def _edit(self, image: "np.ndarray", embeddings: "np.ndarray", noise: "np.ndarray") -> "np.ndarray":
+    def edit_square(self, image: "np.ndarray", embeddings: "np.ndarray", noise: "np.ndarray") -> "np.ndarray":
+        """[n, S, S, 3] of one image [S, S, 3]: an edit for each of embeddings [n, D] with its noise, of [n, Z]."""
         import numpy as np
         import tensorflow as tf
 

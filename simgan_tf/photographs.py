@@ -201,14 +201,7 @@ def _edits(editor: "Editor", wanted: Wanted, source: "Photo", job: Job) -> "Iter
     """Pixels [H, W, 3] uint8 of each edit of one photograph by one sentence."""
     import numpy as np
 
-    if wanted.size == "model":
-        image = editor.read(source.seen)
-        if wanted.to_text is not None:
-            edits = editor.interpolate(image, job.text, wanted.to_text, wanted.steps, wanted.seed)
-        else:
-            edits = editor.edit(image, job.text, wanted.samples, wanted.seed)
-        yield from (pictures.to_pixels(image + wanted.strength * (edited - image)) for edited in edits)
-        return
+    square = editor.read(source.seen) if wanted.size == "model" else None
     drawn = editor.noise(max(2, wanted.samples), wanted.seed)
     embedding = editor.embed(job.text)
     if wanted.to_text is None:
@@ -220,7 +213,11 @@ def _edits(editor: "Editor", wanted: Wanted, source: "Photo", job: Job) -> "Iter
         codes = [(1 - share) * embedding + share * last for share in shares]
         noise = [drawn[1 if wanted.seed else 0]] * wanted.steps
     for code, epsilon in zip(codes, noise, strict=False):
-        yield editor.edit_pixels(source, code, epsilon, wanted.strength, wanted.box)
+        if square is None:
+            yield editor.edit_pixels(source, code, epsilon, wanted.strength, wanted.box)
+        else:
+            (edited,) = editor.edit_square(square, [code], epsilon[None])
+            yield pictures.to_pixels(square + wanted.strength * (edited - square))
 
 
 def _write(source: "Photo", pixels: "np.ndarray", path: str, size: str) -> None:

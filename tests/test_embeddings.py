@@ -35,7 +35,7 @@ def vectors(key):
 def listing(texts=TEXTS, keys=KEYS):
     """As far as `embeddings.check` looks at one."""
     entry = lambda key: types.SimpleNamespace(key=key, captions=texts)  # noqa: E731
-    return types.SimpleNamespace(splits={split: [entry(key) for key in keys[split]] for split in keys})
+    return types.SimpleNamespace(entries=[entry(key) for split in keys for key in keys[split]])
 
 
 def write_stackgan(folder, protocol=2, as_array=False, change=lambda split, names, values: (names, values)):
