@@ -322,7 +322,7 @@ def main(argv: list[str]) -> None:
             report, values.dataset, values.raw_dir, embeddings_path=values.embeddings, classes=values.classes,
             workers=values.workers, **options, **build.folder_rule(),
         )  # fmt: skip
-        options |= {name: getattr(values, name) for name in ("embeddings", "split_folders", "class_folders")}
+        options |= {name: getattr(values, name) for name in ("embeddings", "split_folders", "class_folders", "trust")}
         lines = next_step(report, values.dataset, values.raw_dir, options, flag)
     print("\n" + commands.as_typed("\n".join(map(commands.escaped, lines))))
     if report.problems:
