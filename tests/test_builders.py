@@ -672,7 +672,8 @@ def test_a_folder_that_another_build_filled_meanwhile_is_left_alone(tmp_path, ra
     ("arguments", "words"),
     [
         ({"dataset": "coco"}, "dataset='coco' must be one of demo, cub, oxford102, folder"),
-        ({"shards": 0}, "shards=0 must be 1 or more"),
+        ({"shards": 0}, "shards=0 must be 1 to 10,000"),
+        ({"shards": 10**9}, "shards=1000000000 must be 1 to 10,000"),
         ({"workers": -1}, "workers=-1 must be 0"),
         ({"crop": "square"}, "crop='square' must be none, box or frames"),
     ],

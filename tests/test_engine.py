@@ -343,7 +343,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(path, tmp_path):
 
 
 def test_records_that_vanish_do_not_stop_a_training(path, tmp_path):
-    """The pictures are in memory, encoded; the folder is read at the start alone. At the start it is missed."""
+    """The records stay open; the folder is read at the start alone. At the start it is missed."""
     shutil.copytree(path / "records", tmp_path / "records")
     split = splits.load_split(str(tmp_path / "records"), "train")
     embeddings = np.zeros([sum(map(len, split.captions)), 3], np.float32)

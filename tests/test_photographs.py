@@ -200,6 +200,17 @@ def test_the_model_size_is_the_networks_own_square(editor, album):
     assert np.abs(pixels(out) - (expected + 1) * 127.5).max() <= 0.51
 
 
+def test_the_model_size_hears_the_seed(editor, album):
+    """Seed 0 edits by the code's mean, another draws."""
+    edits = []
+    for seed in (0, 3):
+        out = str(album.parent / f"seed{seed}.png")
+        task = wanted(album, images=(str(album / "a.jpg"),), out=out, size="model", seed=seed)
+        assert run(editor, task, plan(task))
+        edits.append(pixels(out))
+    assert np.abs(edits[0] - edits[1]).max() > 0
+
+
 def test_the_editor_takes_paths_pictures_and_pixels(editor, album):
     """All give the same; a picture comes back as one, pixels as pixels; another seed is another result."""
     path = str(album / "b.png")

@@ -84,7 +84,9 @@ def main(argv: list[str]) -> None:
     if values.split == "test":  # a judge, from which no generator may learn
         following = f"python -m simgan_tf.evaluation {records_flag} --run_dir=... --judges={run_dir}"
     else:
-        preset = f"simgan_{info['dataset']}" if info["dataset"] in ("demo", "cub", "oxford102") else "..."
+        # Those for a processor: the paper's own take weeks of one.
+        presets = {"demo": "simgan_demo", "cub": "simgan_cub_64_shipped", "oxford102": "simgan_oxford102_64_shipped"}
+        preset = presets.get(info["dataset"], "...")
         following = f"python run_train.py --preset={preset} {records_flag} --run_dir={run_dir}"
     print("next: " + commands.as_typed(following))
 
