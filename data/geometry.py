@@ -18,10 +18,10 @@ def check_size(path: str, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
         raise Refused(f"{path} is {width}x{height}, over {MAX_PIXELS:,} pixels; make it smaller.")
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise Refused(f"{path} is {width}x{height}; the longer side may be {MAX_ASPECT} times the shorter at most.")
     if min(width, height) < MIN_SIDE:
         raise Refused(f"{path} is {width}x{height}; both sides need {MIN_SIDE} pixels or more.")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise Refused(f"{path} is {width}x{height}; the longer side may be {MAX_ASPECT} times the shorter at most.")
 
 
 def clip_box(size: tuple[int, int], box: Box) -> tuple[Box, float]:

@@ -57,7 +57,8 @@ def decode(path: str, data: bytes) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(_wrong(path, data, 1 + len(re.findall(rb"\r\n|\r|\n", data[: error.start])))) from None
+        line = 1 + len(re.findall(rb"\r\n|\r|\n", data[: error.start]))
+        raise ValueError(_wrong(path, data, line) if encoding.startswith("utf-8") else _damaged(path, encoding)) from None
     if "\0" in text:
         raise ValueError(_wrong(path, data, 1 + text[: text.index("\0")].count("\n")))
     return text
@@ -87,8 +88,8 @@ def lines(path: str, max_bytes: int, values: int) -> Iterator[str]:
                 if "\0" in line:
                     raise ValueError(_wrong(path, line.encode("utf-8"), number))
                 yield line.removesuffix("\n")
-        except UnicodeDecodeError:  # the reader is ahead by a part of the file
-            raise ValueError(_first_wrong(path)) from None
+        except UnicodeError:  # the reader is ahead by a part of the file
+            raise ValueError(_first_wrong(path) if encoding.startswith("utf-8") else _damaged(path, encoding)) from None
 
 
 def fault(caption: str) -> str:
@@ -121,7 +122,11 @@ def _first_wrong(path: str) -> str:
                 line.decode("utf-8-sig")
             except UnicodeDecodeError:
                 return _wrong(path, line + file.read(2**16), number)
-    return f"{path} is damaged UTF-16 or UTF-32; save it as UTF-8."
+    return _damaged(path, "utf-8")
+
+
+def _damaged(path: str, encoding: str) -> str:
+    return f"{path} is damaged {encoding.upper()}; save it as UTF-8."
 
 
 def _wrong(path: str, data: bytes, line: int) -> str:
