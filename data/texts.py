@@ -57,8 +57,9 @@ def decode(path: str, data: bytes) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        line = 1 + len(re.findall(rb"\r\n|\r|\n", data[: error.start]))
-        raise ValueError(_wrong(path, data, line) if encoding.startswith("utf-8") else _damaged(path, encoding)) from None
+        if not encoding.startswith("utf-8"):
+            raise ValueError(_damaged(path, encoding)) from None
+        raise ValueError(_wrong(path, data, 1 + len(re.findall(rb"\r\n|\r|\n", data[: error.start])))) from None
     if "\0" in text:
         raise ValueError(_wrong(path, data, 1 + text[: text.index("\0")].count("\n")))
     return text

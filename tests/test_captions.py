@@ -292,7 +292,7 @@ def test_jsonl_of_both_forms_is_read(tmp_path):
         ("c.csv", b"key,caption\n", "holds no captions"),
         ("c.csv", b"key,caption\na,r\xf6d\n", "line 2: not UTF-8"),
         ("c.csv", b"k\0e\0y\0,\0", "line 1: not UTF-8, it looks like UTF-16 without its mark"),
-        ("c.csv", b"\xff\xfek\0e\0y\0,\0\0\xd8b\0", "c.csv is damaged UTF-16; save it as UTF-8"),  # half a letter
+        ("c.csv", b"\xff\xfek\0e\0y\0,\0\0\xd8b\0", "is damaged UTF-16; save it as UTF-8"),  # half a letter
         ("c.csv", b"<!DOCTYPE html><html>", "no text but an HTML page"),
         ("c.csv", b"key,caption\na," + b"x" * 2**20 + b"\n", r"line 2: over 1,048,576 characters"),
         ("c.json", b'"a"\n', "neither a list of pictures nor a table of names"),
