@@ -12,6 +12,7 @@ from data import captions, names
 from data.listing import Listing
 from data.readers import arrays, pickles, sandbox
 
+MAX_DIM = 2**16  # numbers of a vector; the largest of the field has 4,800
 STACKGAN_FILE = "char-CNN-RNN-embeddings.pickle"
 
 
@@ -72,16 +73,18 @@ def read(path: str, name: str = "") -> Embeddings:
     if first is None:
         raise ValueError(f"{path} holds no embeddings.")
     dim = rows[first].shape[1]
-    total, squares = 0, 0.0
+    if dim > MAX_DIM:
+        raise ValueError(f"{path}: {first!r} has vectors of {dim:,} numbers; embeddings have at most {MAX_DIM:,}.")
+    total, squares, alike = 0, 0.0, True
     for key, row in rows.items():
         if row.shape[1] != dim:
             raise ValueError(f"{path}: {key!r} has vectors of {row.shape[1]} numbers, {first!r} of {dim}.")
         square = float(np.einsum("nd,nd->", row, row, dtype=np.float64))
         if not math.isfinite(square):
             raise ValueError(f"{path}: the embeddings of {key!r} are not all finite numbers; make them again.")
-        total, squares = total + row.size, squares + square
-    if not squares:
-        raise ValueError(f"{path}: every embedding is zero; make them again.")
+        total, squares, alike = total + row.size, squares + square, alike and bool((row == rows[first][0]).all())
+    if not squares or alike and total > dim:
+        raise ValueError(f"{path}: every embedding is {'the same' if squares else 'zero'}; make them again.")
     return Embeddings(name or implied, dim, math.sqrt(squares / total), source, rows, texts)
 
 
