@@ -14,7 +14,7 @@ FOLDER = "CUB_200_2011"
 MAX_TABLE = 2**24  # bytes; images.txt, the longest, has half a million
 
 
-def TREE(raw_dir: str, captions_dir: str = "") -> str:
+def expected_tree(raw_dir: str, captions_dir: str = "") -> str:
     """The files that a build needs, one a line with a remark."""
     root, texts = _root(raw_dir), captions_dir or _unpacked(raw_dir, "text_c10")
     bird = "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18"
@@ -52,7 +52,7 @@ def listing(raw_dir: str, captions_dir: str = "", skip_missing: bool = False, **
     needed = [raw_dir, *(os.path.join(root, name) for name in ("images", "images.txt", "image_class_labels.txt"))]
     for path in (*needed, os.path.join(root, "classes.txt"), captions_dir):
         if not os.path.exists(path):
-            raise FileNotFoundError(f"No {path!r}; {one_line(TREE(raw_dir, captions_dir))}.")
+            raise FileNotFoundError(f"No {path!r}; {one_line(expected_tree(raw_dir, captions_dir))}.")
     entries = _entries(root)
     folders = {entry.class_name for entry in entries.values()}
     on_disk = {folder: images.by_stem(os.path.join(root, "images", folder)) for folder in folders}

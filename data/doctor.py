@@ -68,7 +68,7 @@ def check_raw(
     except (ValueError, OSError) as caught:
         error = commands.in_words(caught)
     report.title(f"Files of --dataset={dataset}")
-    tree = layout.TREE(raw_dir, captions_dir)
+    tree = layout.expected_tree(raw_dir, captions_dir)
     for line in tree.splitlines():
         path, _, remark = line.partition("  ")
         state, details = _state(dataset, path, remark, raw_dir, listing, rule)

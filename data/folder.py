@@ -16,7 +16,7 @@ INSTEAD = {  # what to do about files that are not read -> their endings
 }
 
 
-def TREE(raw_dir: str, captions_dir: str = "") -> str:
+def expected_tree(raw_dir: str, captions_dir: str = "") -> str:
     """The files that a build needs, one a line with a remark."""
     table = captions_dir or os.path.join(raw_dir, "captions.csv")
     return f"""{raw_dir}/any/folders/name.jpg ...  or {" ".join(names.PICTURE_ENDINGS[1:])}
@@ -51,12 +51,12 @@ def listing(
     """
     check_unpacked(raw_dir)
     if not os.path.isdir(raw_dir):
-        raise FileNotFoundError(f"No folder {raw_dir!r}; {one_line(TREE(raw_dir, captions_dir))}.")
+        raise FileNotFoundError(f"No folder {raw_dir!r}; {one_line(expected_tree(raw_dir, captions_dir))}.")
     tree = list(layouts.walk(raw_dir))
     pictures = layouts.pictures(raw_dir, tree)
     if not pictures:
         raise FileNotFoundError(
-            f"No pictures in {raw_dir!r}{_instead(tree)}; {one_line(TREE(raw_dir, captions_dir))}."
+            f"No pictures in {raw_dir!r}{_instead(tree)}; {one_line(expected_tree(raw_dir, captions_dir))}."
         )
     caption_set = _captions(raw_dir, captions_dir, pictures, tree)
     captioned = [key for key in pictures if caption_set.texts.get(key)]
@@ -133,7 +133,7 @@ def _captions(raw_dir: str, captions_dir: str, pictures: dict[str, str], tree: l
             f"as {others[0]} and {others[1]}; say which holds the captions: --captions_dir={others[0]}"
         )
     raise FileNotFoundError(
-        f"No captions in {raw_dir!r}{_instead(tree)}; {one_line(TREE(raw_dir))}: a table whose first line is "
+        f"No captions in {raw_dir!r}{_instead(tree)}; {one_line(expected_tree(raw_dir))}: a table whose first line is "
         "key,caption, or a text file beside each picture; where they lie elsewhere: --captions_dir."
     )
 

@@ -16,7 +16,7 @@ PUBLISHED = (7034, 1155)  # pictures of the training and test classes. Source: S
 KEY = re.compile(r"image_(\d{5})")
 
 
-def TREE(raw_dir: str, captions_dir: str = "") -> str:
+def expected_tree(raw_dir: str, captions_dir: str = "") -> str:
     """The files that a build needs, one a line with a remark."""
     texts = captions_dir or _captions_dir(raw_dir)
     pictures = _pictures(raw_dir) if os.path.isdir(raw_dir) else {}
@@ -48,12 +48,12 @@ def listing(raw_dir: str, captions_dir: str = "", skip_missing: bool = False, **
     pictures = _pictures(raw_dir) if os.path.isdir(raw_dir) else {}
     of_folders = {key: label for key, path in pictures.items() if (label := _folder_label(path))}
     if not os.path.isdir(raw_dir):
-        raise FileNotFoundError(f"No {raw_dir!r}; {one_line(TREE(raw_dir, captions_dir))}.")
+        raise FileNotFoundError(f"No {raw_dir!r}; {one_line(expected_tree(raw_dir, captions_dir))}.")
     if not pictures:
-        raise FileNotFoundError(f"No image_*.jpg in {raw_dir!r}; {one_line(TREE(raw_dir, captions_dir))}.")
+        raise FileNotFoundError(f"No image_*.jpg in {raw_dir!r}; {one_line(expected_tree(raw_dir, captions_dir))}.")
     for path in (*(() if of_folders else (label_path,)), captions_dir):
         if not os.path.exists(path):
-            raise FileNotFoundError(f"No {path!r}; {one_line(TREE(raw_dir, captions_dir))}.")
+            raise FileNotFoundError(f"No {path!r}; {one_line(expected_tree(raw_dir, captions_dir))}.")
     caption_set = captions.read(captions_dir, set(pictures))
     labels = _read_labels(label_path) if os.path.exists(label_path) else None
 

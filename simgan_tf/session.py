@@ -17,8 +17,8 @@ from simgan_tf.system import commands
 
 if TYPE_CHECKING:
     from data import splits
-    from simgan_tf.text.captions import Rows
     from simgan_tf.text.encoders import TextEncoder
+    from simgan_tf.text.phi_files import Rows
 
 
 def require_names(records_dir: str, run_dir: str, text_encoder: str = "", init_from: str = "") -> None:
@@ -170,18 +170,18 @@ def train(
 def _captions(
     run_dir: str, encoder: "TextEncoder", split: "splits.Split", info: dict[str, Any], replicas: Any, keep: bool
 ) -> "tuple[Rows, Rows | None]":
-    """`captions.captions_of` the training pictures, beside run_dir, or, without `keep`, in files that end with this
+    """`phi_files.of_split` the training pictures, beside run_dir, or, without `keep`, in files that end with this
     process. The chief computes, the others find it done."""
-    from simgan_tf.text import captions
+    from simgan_tf.text import phi_files
 
     options = encoder, split, info["splits"]["train"]["fingerprint"], not info["embeddings"]
     if not keep:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            return captions.captions_of(folder, *options)
+            return phi_files.of_split(folder, *options)
     found = None
     for turn in (True, False):
         if replicas.chief == turn:
-            found = captions.captions_of(f"{run_dir.rstrip(os.sep)}.phi", *options)
+            found = phi_files.of_split(f"{run_dir.rstrip(os.sep)}.phi", *options)
         replicas.any(False)
     return found
 

@@ -61,7 +61,7 @@ class Rows:
 MAPPED = 256 * 2**20  # bytes of a file up to which it is mapped into memory
 
 
-def captions_of(folder: str, encoder: Any, split: Any, fingerprint: str, vectors: bool = True) -> tuple[Rows, Rows]:
+def of_split(folder: str, encoder: Any, split: Any, fingerprint: str, vectors: bool = True) -> tuple[Rows, Rows]:
     """Ids [n, T] int32 and phi [n, D] float32 of the split's n captions, computed first where they are not there.
 
     folder: RUN_DIR.phi. encoder: a `encoders.TextEncoder`. fingerprint: of the split's pictures and captions.
