@@ -337,7 +337,8 @@ def test_photographs():
     for rows in listed.values():
         assert 6 <= len(rows) <= web.SAMPLES
         assert all(", by " in title and (", CC" in title or ", public domain" in title) for _, title, _ in rows)
-    of = {"flowers64": "flowers", "flowers128": "flowers", "flowers-tagan": "flowers", "birds": "birds",
+    of = {"flowers64": "flowers", "flowers128": "flowers", "flowers-tagan": "flowers",
+          "flowers-tagan128": "flowers", "birds": "birds",
           "birds256": "birds", "birds-tagan": "birds"}  # fmt: skip
     for model, subject in of.items():
         assert web.choose_samples(None, model) == (listed[subject], web.CREDITS)

@@ -12,7 +12,8 @@ from data import demo, painter
 from simgan_tf import checkpoints, configs, edit
 
 MODELS = edit.pretrained_names()
-COMPARED = {  # with the networks that only train
+COMPARED = {  # with the networks that only train, but for one
+    "flowers-tagan128": {"generator_ema"},
     "flowers-sisgan": {"generator_ema", "discriminator"}, "flowers-tagan": {"generator_ema", "discriminator"},
     "birds-tagan": {"generator_ema", "discriminator"},
     "flowers-ccgan": {"forward_ema", "backward", "discriminators"},
