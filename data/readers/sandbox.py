@@ -25,7 +25,7 @@ except ImportError:  # Windows has no such limits
     resource = None
 
 HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-MEMORY = 2**28  # bytes that a file may take in the child, and its values in the parent, beyond FACTOR for each byte
+MEMORY = 288 * 2**20  # bytes that a file may take in the child, and its values in the parent, beyond FACTOR a byte
 FACTOR = 3
 STEP = 2**24  # bytes, in which the limit moves, so that many small files share one
 SECONDS, BYTES_PER_SECOND = 5, 2**22  # of processor time: that many, and one for each so many bytes of the file
