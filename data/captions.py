@@ -216,8 +216,9 @@ def t7_tables(paths: list[str], name: str, meaning: str) -> Iterator[tuple[str, 
         if not isinstance(table, dict) or name.encode() not in table:
             raise ValueError(f"{path} is no table with {name!r}, the {meaning}; is this the release of Reed et al.?")
         image = table.get(b"img", b"")
-        stem = os.path.splitext(os.path.basename(image.decode("latin1")))[0] if isinstance(image, bytes) else "no text"
-        if stem and stem != key:
+        name_of = os.path.basename(image.decode("latin1")) if isinstance(image, bytes) else "no text"
+        stem = os.path.splitext(name_of)[0]
+        if stem and key not in (stem, name_of):  # a.t7, or a.jpg.t7
             raise ValueError(f"{path} says that it belongs to the picture {stem[:200]!r}; fetch the files again.")
         yield key, path, table
 

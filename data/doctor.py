@@ -268,10 +268,13 @@ def _print_embeddings(report: Report, path: str, listing: Listing) -> None:
 
 
 def _pictures_below(folder: str) -> list[str]:
-    """Every picture file in `folder`, at any depth, masks and hidden ones left out."""
-    tree = layouts.walk(folder) if os.path.isdir(folder) else ()
-    return [os.path.join(place, name) for place, names in tree for name in names
-            if os.path.basename(place) != "masks" and name.lower().endswith(PICTURE_ENDINGS)]  # fmt: skip
+    """Every picture file in `folder`, at any depth, masks, hidden ones and folders that may not be read left out."""
+    paths = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in ("__MACOSX", "masks"))
+        paths += [os.path.join(place, name) for name in sorted(names)
+                  if name[0] != "." and name.lower().endswith(PICTURE_ENDINGS)]  # fmt: skip
+    return paths
 
 
 def next_step(report: Report, dataset: str, raw_dir: str, options: dict[str, object], flag: str) -> list[str]:

@@ -75,16 +75,16 @@ def read(path: str, name: str = "") -> Embeddings:
     dim = rows[first].shape[1]
     if dim > MAX_DIM:
         raise ValueError(f"{path}: {first!r} has vectors of {dim:,} numbers; embeddings have at most {MAX_DIM:,}.")
-    total, squares, alike = 0, 0.0, True
+    total, squares = 0, 0.0
     for key, row in rows.items():
         if row.shape[1] != dim:
             raise ValueError(f"{path}: {key!r} has vectors of {row.shape[1]} numbers, {first!r} of {dim}.")
         square = float(np.einsum("nd,nd->", row, row, dtype=np.float64))
         if not math.isfinite(square):
             raise ValueError(f"{path}: the embeddings of {key!r} are not all finite numbers; make them again.")
-        total, squares, alike = total + row.size, squares + square, alike and bool((row == rows[first][0]).all())
-    if not squares or alike and total > dim:
-        raise ValueError(f"{path}: every embedding is {'the same' if squares else 'zero'}; make them again.")
+        total, squares = total + row.size, squares + square
+    if not squares:
+        raise ValueError(f"{path}: every embedding is zero; make them again.")
     return Embeddings(name or implied, dim, math.sqrt(squares / total), source, rows, texts)
 
 
@@ -201,7 +201,7 @@ def t7_rows(paths: list[str]) -> Iterator[tuple[str, np.ndarray, list[str]]]:
     """Key, vectors and captions (none = not there) of every .t7 file; for the sandbox."""
     for key, path, table in captions.t7_tables(paths, "txt", "embeddings"):
         texts = captions.decode_characters(path, table[b"char"]) if b"char" in table else []
-        yield key, _matrix(path, key, table[b"txt"]), list(texts)
+        yield _without_ending(key), _matrix(path, key, table[b"txt"]), list(texts)
 
 
 def npz(path: str) -> Iterator[tuple[str, np.ndarray]]:

@@ -479,7 +479,10 @@ def _note(example: Example, values: dict[str, list], data: bytes, index: places.
     spans = places.spans(data, *sizes)
     first, length = spans["image"]
     if data[first : first + length] != example.image:
-        raise ValueError("a record is not one of this project's: its features are not in the order of their names")
+        raise ValueError(
+            f"the record of {example.key[:200]!r} is not one of this project's: its features are not in the order of "
+            "their names; build the records again"
+        )
     index.add(data, spans, len(example.captions), example.class_id)
 
 

@@ -260,7 +260,7 @@ def _listed(field: str) -> list:
         for parse in (json.loads, ast.literal_eval):
             try:
                 values = parse(field)
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                 continue
             if isinstance(values, list) and values:
                 return values
@@ -290,7 +290,10 @@ def _json(path: str, faults: list[str], known: Callable[[str], bool]) -> Rows:
     if re.fullmatch(r"\s*\{.*\}\s*", first) and more.lstrip().startswith("{"):  # JSON Lines under this name
         yield from _jsonl(path, faults, known)
         return
-    content = _parsed(path, text)
+    try:
+        content = _parsed(path, text)
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}.") from None
     if isinstance(content, dict) and isinstance(content.get("annotations"), list) and "images" in content:
         rows = _coco(path, content)
     elif isinstance(content, dict) and (inner := [content[name] for name in ("images", "data", "annotations", "samples")
@@ -320,18 +323,16 @@ def _parsed(place: str, text: str) -> object:
         if isinstance(content, dict) and len(content) == text.count(":"):  # no name stands twice: the usual line
             return content
         return json.loads(text, object_pairs_hook=_once)
-    except KeyError as error:
-        raise ValueError(f"{place}: {error} stands twice in one object, and one would be lost; join them.") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place}: not JSON ({type(error).__name__}: {error}); {EXPECTED}.") from None
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
-    """The object of these names and values. Raises: KeyError for a name that comes twice."""
+    """The object of these names and values. Raises: TypeError, in words, for a name that comes twice."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         (name, _), *_ = collections.Counter(name for name, _ in pairs).most_common(1)
-        raise KeyError(name[:80])
+        raise TypeError(f"{name[:80]!r} stands twice in one object, and one would be lost; join them")
     return fields
 
 

@@ -106,6 +106,10 @@ def test_nothing_is_written_over_a_source_by_way_of_a_link(album):
         with pytest.raises(ValueError, match="a.jpg would be written over"):
             plan(wanted(album, **change))
     plan(wanted(album, images=(str(album / "a.jpg"),), out=str(elsewhere / "link.jpg")))
+    (album / "inner").mkdir()
+    (album.parent / "deep").symlink_to(album / "inner")  # deep/.. is the album
+    with pytest.raises(ValueError, match="a.jpg would be written over"):
+        plan(wanted(album, images=(str(album / "a.jpg"),), out=f"{album.parent}/deep/../a.jpg"))
 
 
 def test_sentences_and_boxes_of_flags(tmp_path):

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 def place(path: str) -> str:
     """The one name of the file that writing to `path` replaces: links of folders followed, a link of its own not."""
-    folder, name = os.path.split(os.path.abspath(path))
+    folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
 
 
