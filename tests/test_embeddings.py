@@ -202,7 +202,7 @@ def test_mixed_up_arrays_are_refused(tmp_path):
         ((keys, values[0, 0]), r"shape \[3\], expected \[N, captions, dim\] or \[M, dim\]"),
         (([1, 2, 3], values), r"keys is int64 \[3\], expected a row of strings"),
         ((keys, values * np.float32("nan")), "'Auk_0001_7' are not all finite"),
-        ((keys, np.ones([3, 1, 2**16 + 1], np.float32)), "has vectors of 65,537 numbers; embeddings have at most 65,536"),
+        ((keys, np.ones([3, 1, 2**16 + 1], np.float32)), "vectors of 65,537 numbers; embeddings have at most 65,536"),
         ((keys, np.full(values.shape, 1e300)), "'Auk_0001_7' are not all finite"),
         (([], np.zeros((0, 2, 3), np.float32)), "keys is float64|holds no embeddings"),
     ):
