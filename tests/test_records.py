@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data import records
+from data import places, records
 
 
 def test_written_examples_are_read_back_in_order_whatever_the_shards(tmp_path):
@@ -101,3 +101,23 @@ def test_damaged_or_missing_records_are_named(tmp_path):
     shard.unlink()
     with pytest.raises(FileNotFoundError, match="train-00001-of-00002"):
         list(records.read_examples(str(out), "train"))
+
+
+def test_a_record_whose_features_stand_in_another_order_is_named():
+    """Another program's protocol buffers are as valid; where its bytes stand is not what the index reckons."""
+    import tensorflow as tf
+
+    example = records.Example(key="wren", image=b"\xff\xd8" * 20, class_id=1, captions=("a red bird",))
+    data = records._serialize(records._values(example))
+    feature = tf.train.Example.FromString(data).features.feature
+    parts = {name: tf.train.Features(feature={name: feature[name]}).SerializeToString() for name in feature}
+
+    def whole(names):
+        inner = b"".join(parts[name] for name in names)
+        size = bytes([len(inner) & 127 | 128, len(inner) >> 7])  # a varint of two bytes: 128 to 16,383
+        return b"\x0a" + size + inner
+
+    assert whole(sorted(parts)) == data
+    records._note(example, records._values(example), data, places.Index())
+    with pytest.raises(ValueError, match="the record of 'wren' is not one of this project's"):
+        records._note(example, records._values(example), whole(sorted(parts, reverse=True)), places.Index())
