@@ -39,6 +39,8 @@ def test_a_judge_is_the_encoder_and_the_tower_that_were_saved(judge_dir):
     np.testing.assert_allclose(vectors, seen @ tower.layers[-1].kernel.numpy(), rtol=1e-4)
     np.testing.assert_allclose(judge.see(images.repeat(2, 1).repeat(2, 2))[1], vectors, rtol=0.2)
     np.testing.assert_array_equal(judge.hear(["red petals"]), encoder.encode(["red petals"]))
+    inner = judges.Judge(os.path.join(directory, "text_encoder/"))  # as evaluation takes both
+    np.testing.assert_array_equal(inner.see(images)[1], vectors)
 
 
 def test_the_phi_of_the_run_itself_is_refused(judge_dir):

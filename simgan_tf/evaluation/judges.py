@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from data import records
-from simgan_tf.text import encoders, features, kiros
+from simgan_tf.text import encoders, features, kiros, stored
 
 INCEPTION = features.Released(
     "Inception-v3", "inception_v3", "inception_v3_weights_tf_dim_ordering_tf_kernels.h5", "96 MB", "predictions",
@@ -64,7 +64,7 @@ class Judge:
     """
 
     def __init__(self, path: str, vgg19_weights: str = "") -> None:
-        """path: a folder that simgan_tf.text.train wrote, or the NAME.npz of a Kiros model.
+        """path: a folder that simgan_tf.text.train wrote, text_encoder/ in one, or the NAME.npz of a Kiros model.
 
         Raises: FileNotFoundError, ValueError: no encoder, no image side, or one of another encoder.
         """
@@ -81,6 +81,8 @@ class Judge:
 
         else:
             self.kind = "phi"
+            if os.path.isfile(os.path.join(path, stored.FACTS)):  # text_encoder/ itself, beside which the tower stands
+                path = os.path.dirname(os.path.abspath(path))
             tower, side = features.load_tower(os.path.join(path, features.TOWER))
             self.size = int(tower.layers[-1].kernel.shape[0])
             if tower.layers[-1].kernel.shape[1] != self.encoder.dim:
